@@ -1,0 +1,84 @@
+"""What the tree promises about itself; needs the checkout that holds these tests, and no more."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+from importlib.metadata import files, metadata, version
+from pathlib import Path
+
+import pytest
+
+from bedside.backends import BACKENDS
+from bedside.version import __version__
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["scripts/demo", "scripts/test", "scripts/check", ".ci/run"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_executable_and_parses(command: str) -> None:
+    path = ROOT / command
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS[:3])
+def test_command_tells_what_it_does(command: str) -> None:
+    done = subprocess.run([str(ROOT / command), "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"Usage: {command}")
+
+
+@pytest.mark.parametrize("command", COMMANDS[:3])
+def test_command_refuses_what_it_does_not_know(command: str) -> None:
+    done = subprocess.run([str(ROOT / command), "--nonsense"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "unknown argument --nonsense" in done.stderr
+
+
+@pytest.fixture
+def installed(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("--installed"):
+        pytest.skip("needs --installed, which scripts/test gives")
+
+
+@pytest.mark.usefixtures("installed")
+def test_version_is_one() -> None:
+    assert version("bedside") == __version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
+@pytest.mark.usefixtures("installed")
+def test_wheel_carries_licences_types_schemas_and_models() -> None:
+    carried = {str(path) for path in files("bedside") or []}
+    assert {"bedside/py.typed", "bedside_export/py.typed"} <= carried
+    assert any(re.search(r"dist-info/licenses/LICENSE$", path) for path in carried)
+    for folder in (ROOT / "runtime/bedside/models", ROOT / "runtime/bedside/schemas"):
+        kept = {str(path.relative_to(ROOT / "runtime")) for path in folder.rglob("*") if path.is_file()}
+        assert kept
+        assert kept <= carried
+
+
+@pytest.mark.usefixtures("installed")
+def test_core_install_stays_small() -> None:
+    core = {line for line in metadata("bedside").get_all("Requires-Dist") or [] if "extra ==" not in line}
+    assert {re.split(r"[^\w-]", line)[0] for line in core} == {
+        "click", "numpy", "pillow", "pydicom", "tqdm",
+    }  # fmt: skip
+
+
+def test_built_in_bundles_fit_the_wheel() -> None:
+    models = ROOT / "runtime/bedside/models"
+    assert sum(path.stat().st_size for path in models.rglob("*") if path.is_file()) <= 20_000_000
+
+
+@pytest.mark.parametrize("leaf", [*(leaf.module for leaf in BACKENDS.values()), "bedside.backends.fake"])
+def test_backend_leaf_imports_only_the_seam(leaf: str) -> None:
+    tree = ast.parse((ROOT / "runtime" / (leaf.replace(".", "/") + ".py")).read_text("utf-8"))
+    imported = {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} | {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    ours = {name for name in imported if name.startswith((".", "bedside"))}
+    assert ours <= {"bedside.backends.base", "bedside.bundle", "bedside.errors"}
