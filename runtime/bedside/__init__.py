@@ -1,0 +1,62 @@
+"""bedside: an edge inference runtime for chest imaging. Not for clinical use.
+
+Each name is imported when it is first used, so that ``bedside --help`` does not wait for numpy.
+"""
+
+import importlib as _importlib
+import typing as _typing
+
+from bedside.version import __version__
+
+if _typing.TYPE_CHECKING:
+    from bedside.bundle import Bundle
+    from bedside.errors import (
+        BackendError,
+        BedsideError,
+        BundleError,
+        InputError,
+        InternalError,
+        MissingExtraError,
+        OutputError,
+        RefusedError,
+    )
+    from bedside.scorer import CxrScorer, open_cxr
+    from bedside.severity import SeverityResult
+
+__all__ = [
+    "BackendError",
+    "BedsideError",
+    "Bundle",
+    "BundleError",
+    "CxrScorer",
+    "InputError",
+    "InternalError",
+    "MissingExtraError",
+    "OutputError",
+    "RefusedError",
+    "SeverityResult",
+    "__version__",
+    "open_cxr",
+]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "CxrScorer": "scorer",
+    "SeverityResult": "severity",
+    "open_cxr": "scorer",
+}
+"""Name -> the module it comes from; all others are errors."""
+
+
+if not _typing.TYPE_CHECKING:  # a checker would take any name
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(_importlib.import_module(f"bedside.{_HOMES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,71 @@
+"""Engines behind one Protocol; a leaf is imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bedside.backends.base import PRECISIONS, Backend, EngineInfo
+from bedside.backends.fake import FakeBackend
+from bedside.errors import BackendError, MissingExtraError
+
+if TYPE_CHECKING:
+    from bedside.bundle import Bundle
+
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "EngineInfo", "FakeBackend", "open_backend"]
+
+
+class _Leaf(NamedTuple):
+    module: str
+    opener: str
+    package: str
+    extra: str
+
+
+BACKENDS: Final[dict[str, _Leaf]] = {
+    "onnxruntime": _Leaf("bedside.backends.onnxruntime", "OnnxRuntimeBackend", "onnxruntime", "cpu"),
+    "openvino": _Leaf("bedside.backends.openvino", "OpenVinoBackend", "openvino", "openvino"),
+}
+"""Name of a backend -> its leaf, its class, the package that it needs, and the extra that installs it."""
+
+
+def open_backend(
+    name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None
+) -> Backend:
+    """Load a bundle's model into an engine.
+
+    Args:
+        name: One of `BACKENDS`. What is missing is an error; nothing falls back.
+        bundle: The opened bundle.
+        precision: One of `PRECISIONS`.
+        threads: Threads inside one inference; None leaves it to the engine (one per physical core).
+
+    Returns:
+        The engine, to be closed by the caller.
+
+    Raises:
+        MissingExtraError: The engine's package is not installed.
+        BackendError: ``engine-unsupported`` for an unknown backend or precision, or one that this engine or
+            device does not have; ``engine-failed`` if the model can't be loaded.
+        BundleError: ``bundle-precision`` if the bundle has no model of that precision.
+    """
+    leaf = BACKENDS.get(name)
+    if leaf is None:
+        raise BackendError("engine-unsupported", f"no backend {name!r}; choose from: {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise BackendError(
+            "engine-unsupported", f"no precision {precision!r}; choose from: {', '.join(PRECISIONS)}"
+        )
+    if threads is not None and threads < 1:
+        raise BackendError("engine-unsupported", f"threads must be at least 1, not {threads}")
+    try:
+        module = importlib.import_module(leaf.module)
+    except (ImportError, AttributeError) as error:  # AttributeError: the remains of an uninstalled package
+        if isinstance(error, ModuleNotFoundError) and error.name == leaf.package:
+            raise MissingExtraError.of(leaf.package, leaf.extra, f"the backend {name!r}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise BackendError(
+            "engine-failed", f"{leaf.package} is installed and can't be imported ({reason}); install it again"
+        ) from error
+    backend: Backend = getattr(module, leaf.opener)(bundle, precision=precision, threads=threads)
+    return backend

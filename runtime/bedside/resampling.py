@@ -1,0 +1,81 @@
+"""Resizing with anti-aliasing as two banded matrix products.
+
+Gives the numbers of scikit-image's ``transform.resize`` (order 1, anti-aliasing, ``mode='constant'``, 0.19 and
+later), which is what torchxrayvision's ``XRayResizer`` calls: a Gaussian of standard deviation
+``(factor - 1) / 2`` cut at four of them, then linear interpolation at pixel centres. Both are linear and
+separable, so a row of the composed matrix has a short band, and blocks of rows are dense small products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Axis", "plan_axis", "resample"]
+
+_TRUNCATE: Final = 4.0
+"""Standard deviations at which scipy.ndimage.gaussian_filter cuts its kernel."""
+_BLOCK: Final = 16
+"""Output rows of one dense product: wide enough for BLAS, narrow enough to skip most zeros."""
+
+_Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis' matrix ``(outputs, inputs)``, kept as dense blocks of rows over the inputs that they touch."""
+
+    blocks: tuple[tuple[int, _Float32], ...]
+    """(first input, block ``(rows, inputs touched)`` float32), in order of the rows."""
+    sums: _Float32
+    """Sum of each row, ``(outputs,)``: under 1 where the band reaches past the picture."""
+
+
+def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
+    """Matrix that resizes part of an axis, or more than it.
+
+    Args:
+        picture: Number of samples that exist.
+        start: Where the resized stretch begins, in samples; negative where it is padded in front.
+        length: Its length in samples; samples that do not exist count as zero.
+        outputs: Samples wanted.
+    """
+    factor = length / outputs
+    sigma = max(0.0, (factor - 1) / 2)
+    radius = int(_TRUNCATE * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2) if sigma else np.ones(1)
+    kernel /= kernel.sum()
+    centres = (np.arange(outputs) + 0.5) * factor - 0.5
+    floor = np.floor(centres).astype(np.int64)
+    share = centres - floor
+    band = np.zeros((outputs, 2 * radius + 2))
+    for offset, weight in ((0, 1 - share), (1, share)):
+        # a point of the filtered stretch that lies outside of it is zero itself, not a filtered value
+        inside = (floor + offset >= 0) & (floor + offset < length)
+        band[:, offset : offset + kernel.size] += (weight * inside)[:, None] * kernel
+    columns = floor[:, None] - radius + np.arange(band.shape[1])
+    band[(columns < 0) | (columns >= length)] = 0
+    columns += start
+    band[(columns < 0) | (columns >= picture)] = 0
+
+    blocks = []
+    for first in range(0, outputs, _BLOCK):
+        rows = slice(first, min(first + _BLOCK, outputs))
+        low = int(np.clip(columns[rows].min(), 0, picture - 1))
+        high = int(np.clip(columns[rows].max(), low, picture - 1)) + 1
+        block = np.zeros((rows.stop - first, high - low), np.float32)
+        row, column = np.nonzero(band[rows])
+        block[row, columns[rows][row, column] - low] = band[rows][row, column]
+        blocks.append((low, block))
+    return Axis(tuple(blocks), band.sum(axis=1).astype(np.float32))
+
+
+def resample(picture: _Float32, rows: Axis, columns: Axis) -> _Float32:
+    """Apply a matrix to each axis of ``picture`` ``(H, W)``; returns a new ``(rows, columns)`` array."""
+    tall = np.concatenate([block @ picture[low : low + block.shape[1]] for low, block in rows.blocks])
+    return np.concatenate(
+        [tall[:, low : low + block.shape[1]] @ block.T for low, block in columns.blocks], axis=1
+    )

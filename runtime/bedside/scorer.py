@@ -1,0 +1,159 @@
+"""The first main job, read top to bottom: from a file to a severity score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from bedside import cxr, quality
+from bedside.backends import Backend, EngineInfo, open_backend
+from bedside.bundle import Bundle
+from bedside.errors import BedsideError, BundleError, InternalError
+from bedside.radiograph import Finding
+from bedside.reading import read_header, read_radiograph
+from bedside.severity import BundleRef, SeverityResult
+
+__all__ = ["BUILT_IN_CXR", "CxrScorer", "open_cxr"]
+
+BUILT_IN_CXR = "cxr-severity-lite"
+"""The bundle that scores X-rays where none is named."""
+
+
+def open_cxr(
+    bundle: str | Path | Bundle | None = None,
+    backend: str = "onnxruntime",
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> CxrScorer:
+    """Open a bundle that scores X-rays on an engine.
+
+    Args:
+        bundle: A folder, a zip file, a built-in bundle's name, or an opened bundle; None for the built-in one.
+        backend: Name of the engine, one of `bedside.backends.BACKENDS`.
+        precision: One of `bedside.backends.PRECISIONS`.
+        threads: Threads inside one inference; None leaves it to the engine.
+
+    Returns:
+        The scorer, to be used in a ``with`` statement.
+
+    Raises:
+        BundleError: The bundle is not there, broken, altered, unsafe, or for another task.
+        MissingExtraError: The engine is not installed.
+        BackendError: The engine can't load the bundle's model, or does not have that precision.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(BUILT_IN_CXR if bundle is None else bundle)
+    return CxrScorer(opened, open_backend(backend, opened, precision=precision, threads=threads))
+
+
+class CxrScorer:
+    """Scores chest X-rays with one bundle on one engine. Use it from one thread at a time.
+
+    Args:
+        bundle: The opened bundle.
+        backend: An engine that holds its model; closed with the scorer.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        if bundle.manifest.task != "cxr-severity":
+            backend.close()
+            raise BundleError(
+                "bundle-task",
+                f"the bundle is for {bundle.manifest.task}, not for cxr-severity; give another bundle",
+            )
+        self.bundle = bundle
+        self._backend = backend
+        self._ref = BundleRef(bundle.manifest.name, bundle.manifest.version, bundle.digest)
+
+    def score(self, source: str | Path, *, force: bool = False) -> SeverityResult:
+        """Score one file.
+
+        Args:
+            source: A DICOM, PNG, JPEG or TIFF file.
+            force: Score also what its header says is not a frontal chest X-ray; the result says so.
+
+        Returns:
+            The result. Whatever goes wrong with the input or in the network is told in it (``status``,
+            ``error``) and not raised; `SeverityResult.raise_for_status` raises it.
+        """
+        stages = _Stages()
+        findings: list[Finding] = []
+        severity = radiograph = frame = error = None
+        spec = self.bundle.manifest.input
+        try:
+            with stages.measure("read"):
+                findings += quality.check_header(read_header(source), force=force)
+                radiograph = read_radiograph(source)
+                findings += radiograph.findings
+                findings += quality.check_pixels(radiograph, force=force)
+            with stages.measure("preprocess"):
+                frame = cxr.frame_of(radiograph.pixels.shape, radiograph.pixel_aspect, spec.crop)
+                image = cxr.preprocess(radiograph, spec)
+            with stages.measure("inference"):
+                outputs = self._backend.run({spec.name: image})
+            with stages.measure("interpret"):
+                severity = cxr.interpret(outputs, self.bundle.manifest)
+                findings += quality.check_severity(severity, self.bundle.manifest)
+        except BedsideError as problem:
+            error = _without_frames(problem)
+        except Exception as problem:  # noqa: BLE001 -- one study's surprise must not take the others down
+            error = InternalError.of(problem)
+        return SeverityResult(
+            source=str(source),
+            bundle=self._ref,
+            engine=self.engine,
+            severity=severity if error is None else None,
+            error=error,
+            quality=tuple(findings),
+            forced=any(finding.code == "forced" for finding in findings),
+            timing_ms=stages.finish(),
+            radiograph=radiograph,
+            frame=frame,
+        )
+
+    @property
+    def engine(self) -> EngineInfo:
+        """What runs the network."""
+        return self._backend.info
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._backend.close()
+
+    def __enter__(self) -> CxrScorer:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Free the engine."""
+        self.close()
+
+
+def _without_frames(error: BedsideError) -> BedsideError:
+    """Let go of the frames in an error's traceback and causes: they hold the picture, in a cycle with the error."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
+class _Stages:
+    """Wall time of each stage, in ms."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[stage] = (time.perf_counter() - start) * 1e3
+
+    def finish(self) -> dict[str, float]:
+        return {**self._spent, "total": (time.perf_counter() - self._start) * 1e3}

@@ -1,0 +1,350 @@
+"""The seam to the engines: what was asked for runs, or an error says why not; nothing falls back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tiny_bundle
+from bedside.backends import BACKENDS, PRECISIONS, Backend, FakeBackend, open_backend
+from bedside.backends.base import check_inputs
+from bedside.bundle import Bundle, Input
+from bedside.errors import BackendError, BundleError
+from bedside.onnxfile import read_onnx
+from tiny_bundle import MODEL, SIDE, Network, golden_images, make_bundle, read_manifest, seal
+
+Floats = npt.NDArray[np.float32]
+ENGINES = list(BACKENDS)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(make_bundle(tmp_path_factory.mktemp("bundle") / "b", network=Network(lungs=True)))
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Backend:
+    pytest.importorskip(BACKENDS[request.param].package)
+    return open_backend(request.param, bundle)
+
+
+def dense_bundle(folder: Path) -> tuple[Bundle, npt.NDArray[np.float64]]:
+    """A bundle whose severity is one product of 1,024 terms, and its weights ``(1024, 2)``."""
+    weights = np.random.default_rng(3).normal(size=(SIDE * SIDE, 2)).astype(np.float32).astype(np.float64)
+    nodes = [
+        tiny_bundle._node("Flatten", ["image"], "flat"),
+        tiny_bundle._node("MatMul", ["flat", "weights"], "severity"),
+    ]
+    graph = [tiny_bundle._bytes(1, node) for node in nodes]
+    graph += [
+        tiny_bundle._bytes(2, b"dense"),
+        tiny_bundle._bytes(5, tiny_bundle._tensor("weights", weights)),
+        tiny_bundle._bytes(11, tiny_bundle._value("image", ("N", 1, SIDE, SIDE))),
+        tiny_bundle._bytes(12, tiny_bundle._value("severity", ("N", 2))),
+    ]
+    opset = tiny_bundle._bytes(1, b"") + tiny_bundle._varint_field(2, 18)
+    make_bundle(folder)
+    (folder / MODEL).write_bytes(
+        tiny_bundle._varint_field(1, 8)
+        + tiny_bundle._bytes(7, b"".join(graph))
+        + tiny_bundle._bytes(8, opset)
+    )
+    manifest = {key: value for key, value in read_manifest(folder).items() if key != "files"}
+    manifest["outputs"] = manifest["outputs"][:1]
+    return Bundle.open(seal(folder, manifest)), weights
+
+
+def picture(seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).uniform(0.5, 1, (1, 1, SIDE, SIDE)).astype(np.float32)
+
+
+# Right answers
+
+
+def test_outputs_are_those_of_numpy(engine: Backend) -> None:
+    images = golden_images()
+    for batch in (images, *(images[i : i + 1] for i in range(3))):
+        expected = Network(lungs=True).run(batch)
+        outputs = engine.run({"image": batch})
+        assert list(outputs) == list(expected)
+        for name, values in expected.items():
+            assert outputs[name].dtype == np.float32
+            np.testing.assert_allclose(outputs[name], values, rtol=1e-5, atol=1e-5)
+
+
+def test_outputs_belong_to_the_caller(engine: Backend) -> None:
+    images = golden_images()
+    first = engine.run({"image": images[:1]})
+    kept = {name: values.copy() for name, values in first.items()}
+    engine.run({"image": images[1:2]})
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, kept[name])
+        values[:] = -1
+    np.testing.assert_array_equal(engine.run({"image": images[:1]})["severity"], kept["severity"])
+
+
+def test_input_is_left_alone_and_may_be_of_any_memory_order(engine: Backend) -> None:
+    image = golden_images()[2:3]
+    flipped = np.ascontiguousarray(image[..., ::-1])[..., ::-1]
+    flipped.flags.writeable = False
+    assert not flipped.flags.c_contiguous
+    want = engine.run({"image": image})
+    np.testing.assert_array_equal(engine.run({"image": flipped})["severity"], want["severity"])
+    np.testing.assert_array_equal(image, golden_images()[2:3])
+
+
+def test_engine_says_what_runs(bundle: Bundle) -> None:
+    for name in ENGINES:
+        pytest.importorskip(BACKENDS[name].package)
+        for threads in (None, 1, 2):
+            info = open_backend(name, bundle, threads=threads).info
+            assert (info.backend, info.precision, info.device, info.threads) == (name, "fp32", "CPU", threads)
+            assert info.version[0].isdigit()
+
+
+# Precision
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_fp32_is_fp32(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    bundle, weights = dense_bundle(tmp_path / "b")
+    image = picture()
+    exact = image.reshape(1, -1).astype(np.float64) @ weights
+    scale = np.abs(image.reshape(1, -1).astype(np.float64)) @ np.abs(weights)
+    severity = open_backend(name, bundle, precision="fp32").run({"image": image})["severity"]
+    assert np.max(np.abs(severity - exact) / scale) < 1e-6
+
+
+def _openvino_bf16(bundle: Bundle) -> Backend:
+    pytest.importorskip("openvino")
+    try:
+        return open_backend("openvino", bundle, precision="bf16")
+    except BackendError as error:
+        assert error.code == "engine-unsupported"  # noqa: PT017 -- a processor without bf16
+        pytest.skip("this processor has no bf16 arithmetic")
+
+
+def test_bf16_is_bf16(tmp_path: Path) -> None:
+    """bf16 keeps 8 bits of a factor: each is off by at most 2**-8 of itself, and all are hardly off by nothing."""
+    bundle, weights = dense_bundle(tmp_path / "b")
+    engine = _openvino_bf16(bundle)
+    image = picture()
+    exact = image.reshape(1, -1).astype(np.float64) @ weights
+    scale = np.abs(image.reshape(1, -1).astype(np.float64)) @ np.abs(weights)
+    off = np.max(np.abs(engine.run({"image": image})["severity"] - exact) / scale)
+    assert 1e-5 < off < 3 * 2**-8
+    assert engine.info.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("onnxruntime", "bf16"), ("openvino", "fp16"), ("onnxruntime", "fp64"), ("openvino", "")],
+)
+def test_precision_that_an_engine_has_not_is_refused(name: str, precision: str, bundle: Bundle) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    with pytest.raises(BackendError) as caught:
+        open_backend(name, bundle, precision=precision)
+    assert caught.value.code == "engine-unsupported"
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("onnxruntime", "fp16"), ("onnxruntime", "int8"), ("openvino", "int8")]
+)
+def test_precision_that_the_bundle_has_not_is_told(name: str, precision: str, bundle: Bundle) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    assert precision in PRECISIONS
+    with pytest.raises(BundleError) as caught:
+        open_backend(name, bundle, precision=precision)
+    assert caught.value.code == "bundle-precision"
+
+
+# Wrong requests
+
+
+@pytest.mark.parametrize("name", ["", "ONNXRuntime", "torch", "tensorrt", "bedside.backends.fake"])
+def test_unknown_backend_is_refused(name: str, bundle: Bundle) -> None:
+    with pytest.raises(BackendError) as caught:
+        open_backend(name, bundle)
+    assert caught.value.code == "engine-unsupported"
+    assert all(known in caught.value.message for known in BACKENDS)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+@pytest.mark.parametrize("name", ENGINES)
+def test_number_of_threads_is_checked(name: str, threads: int, bundle: Bundle) -> None:
+    with pytest.raises(BackendError) as caught:
+        open_backend(name, bundle, threads=threads)
+    assert caught.value.code == "engine-unsupported"
+
+
+WRONG_INPUTS: dict[str, dict[str, object]] = {
+    "none": {},
+    "another name": {"picture": picture()},
+    "one too many": {"image": picture(), "other": picture()},
+    "too small": {"image": picture()[:, :, : SIDE // 2]},
+    "too large": {"image": np.zeros((1, 1, SIDE, SIDE + 1), np.float32)},
+    "a dimension less": {"image": picture()[0]},
+    "two channels": {"image": np.zeros((1, 2, SIDE, SIDE), np.float32)},
+    "an empty batch": {"image": picture()[:0]},
+    "float64": {"image": picture().astype(np.float64)},
+    "uint8": {"image": np.zeros((1, 1, SIDE, SIDE), np.uint8)},
+    "a list": {"image": picture().tolist()},
+    "nothing": {"image": None},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_INPUTS)
+def test_wrong_input_is_refused_and_never_answered_from_memory(wrong: str, engine: Backend) -> None:
+    """OpenVINO by itself answers on a missing or smaller input with what it holds of the one before."""
+    right = engine.run({"image": golden_images()[:1]})
+    with pytest.raises(BackendError) as caught:
+        engine.run(WRONG_INPUTS[wrong])  # type: ignore[arg-type]
+    assert caught.value.code == "engine-failed"
+    np.testing.assert_array_equal(engine.run({"image": golden_images()[:1]})["severity"], right["severity"])
+
+
+def test_fixed_batch_is_fixed() -> None:
+    spec = Input("image", (1, 1, 4, 4), 0.0, 1.0, "centre-square")
+    check_inputs({"image": np.zeros((1, 1, 4, 4), np.float32)}, spec)
+    with pytest.raises(BackendError):
+        check_inputs({"image": np.zeros((2, 1, 4, 4), np.float32)}, spec)
+
+
+# Models that an engine can't take
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_model_that_the_engine_can_t_take_is_told(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    folder = make_bundle(tmp_path / "b")
+    data = (folder / MODEL).read_bytes()
+    (folder / MODEL).write_bytes(data.replace(b"AveragePool", b"AveragePoof"))
+    with pytest.raises(BackendError) as caught:
+        open_backend(name, Bundle.open(seal(folder)))
+    assert caught.value.code == "engine-failed"
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_file_changed_after_opening_never_reaches_the_engine(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    bundle = Bundle.open(make_bundle(tmp_path / "b"))
+    data = bytearray((tmp_path / "b" / MODEL).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "b" / MODEL).write_bytes(data)
+    with pytest.raises(BundleError) as caught:
+        open_backend(name, bundle)
+    assert caught.value.code == "bundle-altered"
+
+
+def test_onnxruntime_takes_onnx_alone(bundle: Bundle, tmp_path: Path) -> None:
+    """Its own format tells itself by four bytes, which an ONNX file can be made to hold as well."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from bedside.backends.onnxruntime import OnnxRuntimeBackend
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(bundle.read(MODEL), options, providers=["CPUExecutionProvider"])
+    other = (tmp_path / "model.ort").read_bytes()
+    assert other[4:8] == b"ORTM"
+    onnxruntime.InferenceSession(other, providers=["CPUExecutionProvider"])
+    with pytest.raises(BundleError):
+        read_onnx(other)
+    unchecked = SimpleNamespace(read=lambda _name: other, model=lambda _precision: MODEL)
+    with pytest.raises(BackendError) as caught:
+        OnnxRuntimeBackend(unchecked, precision="fp32", threads=1)  # type: ignore[arg-type]
+    assert caught.value.code == "engine-failed"
+
+
+# Closing
+
+
+def test_closed_engine_does_not_run(engine: Backend) -> None:
+    engine.close()
+    engine.close()
+    with pytest.raises(BackendError) as caught:
+        engine.run({"image": golden_images()[:1]})
+    assert caught.value.code == "engine-failed"
+
+
+# The fake
+
+
+def test_fake_answers_remembers_and_says_what_it_is() -> None:
+    fake: Backend = FakeBackend(lambda inputs: {"sum": inputs["image"].sum(keepdims=True)}, "bf16")
+    assert isinstance(fake, FakeBackend)
+    assert fake.run({"image": np.ones((1, 1, 2, 2), np.float32)})["sum"] == 4
+    assert [list(call) for call in fake.calls] == [["image"]]
+    assert (fake.info.backend, fake.info.precision) == ("fake", "bf16")
+    assert "fake" not in BACKENDS
+    fake.close()
+    fake.close()
+    assert fake.closed
+    with pytest.raises(BackendError):
+        fake.run({"image": picture()})
+    assert len(fake.calls) == 1
+
+
+# Missing and broken packages
+
+OPEN_WITHOUT = """
+import importlib.abc, importlib.machinery, sys
+package, how, bundle = sys.argv[1:]
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] != package:
+            return None
+        if how == "missing":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if how == "broken":
+            raise ImportError("libengine.so.1: cannot open shared object file\\nNo such file", name=name)
+        return importlib.machinery.ModuleSpec(name, None) if name == package else None  # an empty folder
+
+sys.meta_path.insert(0, Finder())
+import bedside
+try:
+    bedside.open_cxr(bundle, package)
+except bedside.BedsideError as error:
+    print(type(error).__name__, error.code, error.message, sep="|")
+"""
+
+
+def open_without(package: str, how: str, bundle: Bundle) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_WITHOUT, package, how, bundle.location],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().split("|")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_missing_package_names_its_extra(name: str, bundle: Bundle) -> None:
+    leaf = BACKENDS[name]
+    kind, code, message = open_without(leaf.package, "missing", bundle)
+    assert (kind, code) == ("MissingExtraError", "missing-extra")
+    assert f"bedside[{leaf.extra}]" in message
+    assert f"'{leaf.package}'" in message
+
+
+@pytest.mark.parametrize("how", ["broken", "emptied"])
+@pytest.mark.parametrize("name", ENGINES)
+def test_broken_package_is_told_and_is_not_called_missing(name: str, how: str, bundle: Bundle) -> None:
+    kind, code, message = open_without(BACKENDS[name].package, how, bundle)
+    assert (kind, code) == ("BackendError", "engine-failed")
+    assert "can't be imported" in message
