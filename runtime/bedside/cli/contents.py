@@ -1,0 +1,87 @@
+"""A bundle's contents, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bedside.bundle import Bundle, Output, Score
+from bedside.cli.console import field
+from bedside.cli.detail import describe_licence
+
+__all__ = ["contents_of", "describe_contents"]
+
+
+def contents_of(bundle: Bundle) -> dict[str, Any]:
+    """The manifest as an object, with the bundle's ``digest``, ``location``, and what its models hold (``onnx``)."""
+    onnx = {}
+    for precision in bundle.manifest.models:
+        model = bundle.onnx(precision)
+        onnx[precision] = {
+            "ir_version": model.ir_version,
+            "opsets": dict(model.opsets),
+            "operators": dict(model.operators),
+        }
+    return {**asdict(bundle.manifest), "digest": bundle.digest, "location": bundle.location, "onnx": onnx}
+
+
+def describe_contents(bundle: Bundle) -> str:
+    """The same, a line a fact."""
+    return "\n".join(field(label, value) for label, value in _facts(bundle))
+
+
+def _facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    manifest = bundle.manifest
+    inside = Path(bundle.location).is_dir()
+    yield "bundle", f"{manifest.name} {manifest.version}: {manifest.title}"
+    yield "task", manifest.task
+    yield "sha256", bundle.digest
+    yield "location", bundle.location
+    yield "licence", f"{describe_licence(manifest.licence)} ({manifest.licence.notice})"
+    yield (
+        "model card",
+        str(Path(bundle.location) / manifest.model_card) if inside else f"{manifest.model_card} in the zip",
+    )
+    for score in manifest.scores:
+        yield f"score {score.name}", _describe_score(score)
+    spec = manifest.input
+    yield "input", f"{spec.name} float32 {_describe_shape(spec.shape)}"
+    yield (
+        "",
+        f"black {spec.low:g}, white {spec.high:g}, outside the picture {spec.outside:g}, crop {spec.crop}",
+    )
+    for output in manifest.outputs:
+        yield f"output {output.name}", _describe_output(output)
+    for precision, name in manifest.models.items():
+        model = bundle.onnx(precision)
+        opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in model.opsets.items())
+        yield f"model {precision}", f"{name}, ONNX IR {model.ir_version}, operator set {opsets}"
+        yield "", ", ".join(f"{count} {operator}" for operator, count in sorted(model.operators.items()))
+    for precision, limits in manifest.tolerances.items():
+        yield f"tolerance {precision}", ", ".join(f"{score} {limit:g}" for score, limit in limits.items())
+    if manifest.thresholds:
+        yield "thresholds", ", ".join(f"{name} {limit:g}" for name, limit in manifest.thresholds.items())
+    yield "golden vectors", manifest.golden.source
+    for number, (name, stored) in enumerate(sorted(manifest.files.items())):
+        yield "" if number else "files", f"{stored.bytes:>12,} bytes  {stored.sha256[:12]}  {name}"
+
+
+def _describe_score(score: Score) -> str:
+    interval = score.interval
+    return (
+        f"{score.title}, {score.low:g} to {score.high:g}, by {score.head}; {interval.level:.0%} interval "
+        f"-{interval.below:g} +{interval.above:g}, from {interval.method}"
+    )
+
+
+def _describe_shape(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("N" if size is None else str(size) for size in shape)
+
+
+def _describe_output(output: Output) -> str:
+    trained = output.trained or (True,) * len(output.labels)
+    labels = (label if known else f"({label})" for label, known in zip(output.labels, trained, strict=True))
+    note = "; in brackets: not trained, never reported" if not all(trained) else ""
+    return f"{output.meaning}: {', '.join(labels) or 'one channel'}{note}"
