@@ -9,6 +9,7 @@ separable, so a row of the composed matrix has a short band, and blocks of rows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,10 @@ _TRUNCATE: Final = 4.0
 """Standard deviations at which scipy.ndimage.gaussian_filter cuts its kernel."""
 _BLOCK: Final = 16
 """Output rows of one dense product: wide enough for BLAS, narrow enough to skip most zeros."""
+_ONE_THREAD: Final = 1 << 18
+"""Multiplications up to which OpenBLAS keeps a product on the calling thread (its SMP_THRESHOLD_MIN times
+GEMM_MULTITHREAD_THRESHOLD). Waking threads for products this small costs more than it saves, and they would be
+in the way of the engine's."""
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -34,6 +39,7 @@ class Axis:
     """Sum of each row, ``(outputs,)``: under 1 where the band reaches past the picture."""
 
 
+@lru_cache(maxsize=4)  # a machine's pictures are of one size
 def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
     """Matrix that resizes part of an axis, or more than it.
 
@@ -69,13 +75,29 @@ def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
         block = np.zeros((rows.stop - first, high - low), np.float32)
         row, column = np.nonzero(band[rows])
         block[row, columns[rows][row, column] - low] = band[rows][row, column]
+        block.setflags(write=False)
         blocks.append((low, block))
-    return Axis(tuple(blocks), band.sum(axis=1).astype(np.float32))
+    sums = band.sum(axis=1).astype(np.float32)
+    sums.setflags(write=False)
+    return Axis(tuple(blocks), sums)
 
 
 def resample(picture: _Float32, rows: Axis, columns: Axis) -> _Float32:
     """Apply a matrix to each axis of ``picture`` ``(H, W)``; returns a new ``(rows, columns)`` array."""
-    tall = np.concatenate([block @ picture[low : low + block.shape[1]] for low, block in rows.blocks])
-    return np.concatenate(
-        [tall[:, low : low + block.shape[1]] @ block.T for low, block in columns.blocks], axis=1
-    )
+    tall = np.empty((rows.sums.size, picture.shape[1]), np.float32)
+    _apply(rows, picture, tall)
+    wide = np.empty((columns.sums.size, tall.shape[0]), np.float32)
+    _apply(columns, tall.T, wide)
+    return np.ascontiguousarray(wide.T)
+
+
+def _apply(axis: Axis, source: _Float32, target: _Float32) -> None:
+    """Write ``axis`` times ``source`` ``(inputs, n)`` into ``target`` ``(outputs, n)``, in products of one thread."""
+    first = 0
+    for low, block in axis.blocks:
+        rows, touched = block.shape
+        step = max(1, _ONE_THREAD // block.size)
+        for left in range(0, source.shape[1], step):
+            part = np.s_[left : left + step]
+            np.matmul(block, source[low : low + touched, part], out=target[first : first + rows, part])
+        first += rows

@@ -42,8 +42,22 @@ def test_bundles_lists_what_is_built_in() -> None:
 
 @pytest.mark.parametrize("name", built_in())
 def test_built_in_bundles_pass_their_own_golden_vectors(name: str) -> None:
-    done = invoke("verify", name)
+    done = invoke("verify", name, "--precision", "fp32")
     assert done.exit_code == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_what_export_found_unfit_is_found_unfit_again(name: str) -> None:
+    bundle = Bundle.open(name)
+    known = {
+        (engine["backend"], engine["precision"])
+        for engine in json.loads(bundle.read(bundle.manifest.parity))["engines"]
+        if engine["status"] == "failed"
+    }
+    done = invoke("verify", name)
+    lines = [line.split() for line in done.stdout.splitlines() if "FAILED" in line]
+    assert {(line[0], line[1]) for line in lines} <= known
+    assert done.exit_code == (1 if lines else 0)
 
 
 def test_inspect_tells_all_that_a_bundle_says(bundle: Path) -> None:

@@ -1,0 +1,96 @@
+"""The bundle that ships: whole, small, honest about itself, and of use on every real X-ray at hand."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bedside
+from bedside.bundle import Bundle, built_in
+from bedside.chest import chest_phantom
+from bedside.sample import write_sample
+from bedside.scorer import BUILT_IN_CXR
+from bedside.verification import try_engines
+
+MAX_BYTES = 20_000_000
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.open(BUILT_IN_CXR)
+
+
+def test_the_default_bundle_ships(bundle: Bundle) -> None:
+    assert bundle.manifest.name in built_in()
+
+
+def test_it_is_small(bundle: Bundle) -> None:
+    assert sum(stored.bytes for stored in bundle.manifest.files.values()) < MAX_BYTES
+
+
+def test_every_fp32_engine_passes_its_golden_vectors(bundle: Bundle) -> None:
+    trials = list(try_engines(bundle, ["onnxruntime", "openvino"], ["fp32"]))
+    assert [(trial.backend, trial.passed) for trial in trials] == [("onnxruntime", True), ("openvino", True)]
+
+
+def test_its_card_states_data_protocol_errors_terms_and_that_it_is_not_for_clinics(bundle: Bundle) -> None:
+    card = bundle.read(bundle.manifest.model_card).decode()
+    for heading in (
+        "## Data",
+        "## Protocol",
+        "## Errors on patients not trained on",
+        "## Limits",
+        "## Terms",
+    ):
+        assert heading in card
+    assert "**Not for clinical use.**" in card
+    assert not bundle.manifest.licence.commercial_use
+    assert "NonCommercial" in bundle.read(bundle.manifest.licence.file).decode()
+
+
+def test_no_name_of_a_picture_or_folder_is_in_it(bundle: Bundle) -> None:
+    for name in (bundle.manifest.parity, bundle.manifest.model_card, bundle.manifest.models["fp32"]):
+        content = bundle.read(name)
+        for trace in (b"/home/", b"/root/", b"site-packages", b".jpg", b".jpeg"):
+            assert trace not in content, (name, trace)
+
+
+def test_a_phantom_with_more_opacity_scores_higher(tmp_path: Path) -> None:
+    extents = []
+    with bedside.open_cxr() as scorer:
+        for case in ("healthy", "mild", "severe"):
+            path = write_sample(tmp_path / f"{case}.dcm", phantom=chest_phantom(case).phantom)
+            result = scorer.score(path).raise_for_status()
+            assert result.extent is not None
+            extents.append(result.extent.value)
+    assert extents[0] < extents[1] < extents[2]
+    assert extents[2] > extents[0] + 2
+
+
+def test_every_real_radiograph_has_a_score(shared: Path) -> None:
+    sources = sorted([*(shared / "data/cxr/images").iterdir(), *(shared / "data/dicom/cr").iterdir()])
+    assert len(sources) > 500
+    with bedside.open_cxr() as scorer:
+        status = Counter(scorer.score(source).status for source in sources)
+    assert status == {"ok": len(sources)}
+
+
+def test_its_scores_follow_the_experts(shared: Path) -> None:
+    # these pictures were trained on: this shows that the pipeline is whole, not how well it does on others
+    with (shared / "data/cxr/severity.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    with bedside.open_cxr() as scorer:
+        results = [scorer.score(shared / "data/cxr/images" / row["image"]).raise_for_status() for row in rows]
+    scored = [result.extent.value for result in results if result.extent is not None]
+    truth = [float(row["geographic_mean"]) for row in rows]
+    assert np.corrcoef(scored, truth)[0, 1] > 0.8
+
+
+def test_relabelling_as_monochrome1_is_seen_as_inverted(shared: Path) -> None:
+    with bedside.open_cxr() as scorer:
+        result = scorer.score(shared / "data/dicom/cr/Fake_MONOHR1.dcm")
+    assert "inverted-looking" in {finding.code for finding in result.quality}
