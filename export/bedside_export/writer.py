@@ -1,0 +1,294 @@
+"""All that makes a bundle, into one folder or zip file; or, if an engine disagrees with PyTorch, into none.
+
+    Draft             what the bundle is to say
+    write_bundle      network -> ONNX, golden vectors, parity check, bundle
+    assemble_bundle   the same from a model file that is there already
+
+The same inputs give the same bytes, on one machine with one set of packages and number of threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from bedside.bundle import MANIFEST, SCHEMA, Bundle, Golden, Input, Licence, Manifest, Output, Score, Stored
+from bedside.errors import OutputError
+from bedside_export.golden import SOURCE
+from bedside_export.onnx import to_onnx
+from bedside_export.parity import Answers, Parity, answer, check_parity
+
+__all__ = ["LICENCE_FILE", "TOLERANCES", "Draft", "assemble_bundle", "check_free", "write_bundle"]
+
+MODEL_FILE: Final = "model.onnx"
+CARD_FILE: Final = "MODEL_CARD.md"
+LICENCE_FILE: Final = "LICENSE.txt"
+"""Where `Draft.licence_text` goes; the name that a wheel's licence collection finds."""
+PARITY_FILE: Final = "parity.json"
+INPUTS_FILE: Final = "golden-inputs.npy"
+OUTPUTS_FILE: Final = "golden-outputs.npz"
+_FILES: Final = (MODEL_FILE, CARD_FILE, LICENCE_FILE, PARITY_FILE, INPUTS_FILE, OUTPUTS_FILE)
+TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "bf16": 0.1}
+"""Precision -> greatest difference of a score from PyTorch's, in score units. Scores are read to a tenth."""
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file can hold: bundles carry no dates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a bundle is to say of itself; see `bedside.bundle.Manifest` for the meaning of each.
+
+    Raises:
+        BundleError: ``bundle-broken`` if no manifest can say that.
+    """
+
+    name: str
+    """Lower-case."""
+    version: str
+    """E.g. ``1.0.0``."""
+    title: str
+    """One line on what it does."""
+    licence: Licence
+    """Terms of the weights; its ``file`` is `LICENCE_FILE`."""
+    licence_text: str
+    """The terms in full."""
+    card: str
+    """The model card, Markdown."""
+    input: Input
+    """What the network takes."""
+    outputs: tuple[Output, ...]
+    """What it gives, in the order in which the PyTorch network returns them."""
+    scores: tuple[Score, ...]
+    """Clinical scores, in the order of the ``severity`` output's channels."""
+    task: str = "cxr-severity"
+    """One of `bedside.bundle.TASKS`."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Limits that quality notes use."""
+    golden_source: str = SOURCE
+    """What the golden pictures are."""
+
+    def __post_init__(self) -> None:
+        """Refuse early what the manifest would refuse in the end."""
+        _manifest(self, dict.fromkeys(_FILES, b""))
+
+
+def write_bundle(
+    draft: Draft, network: nn.Module, images: npt.NDArray[np.float32], *, out: Path, force: bool = False
+) -> Parity:
+    """Export a network and write its bundle.
+
+    Args:
+        draft: What the bundle is to say.
+        network: Takes ``(N, C, H, W)`` and returns a tensor for each of the draft's outputs, in order.
+        images: Golden pictures, ``(N, C, H, W)`` float32; no patient's.
+        out: The folder to write, or a file whose name ends in ``.zip``.
+        force: Replace a bundle that is there.
+
+    Returns:
+        The parity report, which every fp32 engine here has passed.
+
+    Raises:
+        ExportError: The network can't be exported, or answers NaN or infinity.
+        ParityError: An fp32 engine disagrees; nothing is left at ``out``.
+        OutputError: ``output-exists``, ``output-not-writable`` or ``disk-full``.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    check_free(out, force=force)
+    names = tuple(output.name for output in draft.outputs)
+    reference = answer(network, images, names)
+    return assemble_bundle(
+        draft, to_onnx(network, draft.input, names), (images, reference), out=out, force=force
+    )
+
+
+def assemble_bundle(
+    draft: Draft,
+    model: bytes,
+    golden: tuple[npt.NDArray[np.float32], Answers],
+    *,
+    out: Path,
+    force: bool = False,
+) -> Parity:
+    """Write a bundle from an ONNX file and PyTorch's answers; as `write_bundle` otherwise.
+
+    Args:
+        draft: What the bundle is to say.
+        model: The ONNX file.
+        golden: Golden pictures, and PyTorch's answers to them.
+        out: The folder or ``.zip`` file to write.
+        force: Replace a bundle that is there.
+    """
+    check_free(out, force=force)
+    images, reference = golden
+    files = {
+        MODEL_FILE: model,
+        CARD_FILE: draft.card.encode(),
+        LICENCE_FILE: draft.licence_text.encode(),
+        PARITY_FILE: b"{}\n",
+        INPUTS_FILE: _npy(images),
+        OUTPUTS_FILE: _npz(reference),
+    }
+    with _staging(out) as stage:
+        folder = stage / "bundle"
+        _write_folder(folder, draft, files)
+        parity = check_parity(Bundle.open(folder), images, reference)
+        parity.require()
+        _write_folder(folder, draft, files | {PARITY_FILE: _json(parity.to_json())})
+        Bundle.open(folder)
+        _place(folder, out, stage)
+    return parity
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Refuse to write over what is there, and with ``force`` over anything but a bundle."""
+    if not out.absolute().parent.is_dir():
+        raise OutputError(
+            "output-not-writable", "the folder to write the bundle in does not exist; make it first"
+        )
+    if not out.exists() and not out.is_symlink():
+        return
+    if not force:
+        raise OutputError(
+            "output-exists", "there is something at the output already; choose another, or add --force"
+        )
+    replaceable = out.is_file() if _is_zip(out) else (out / MANIFEST).is_file()
+    if out.is_symlink() or not replaceable:
+        raise OutputError(
+            "output-exists", "what is at the output is no bundle and is not replaced; choose another"
+        )
+
+
+def _is_zip(out: Path) -> bool:
+    return out.suffix.lower() == ".zip"
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A hidden folder beside ``out``, gone afterwards; I/O errors inside become `OutputError`."""
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage)
+    except OutputError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                "disk-full", "no space left for the bundle; free some, or write elsewhere"
+            ) from error
+        raise OutputError(
+            "output-not-writable",
+            f"the bundle can't be written ({error.strerror or error}); choose another folder",
+        ) from error
+
+
+def _write_folder(folder: Path, draft: Draft, files: Mapping[str, bytes]) -> None:
+    """Write the files, flushed to the disk, and the manifest that lists them last."""
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        _write(folder / name, data)
+    _write(folder / MANIFEST, _json(asdict(_manifest(draft, files))))
+    _sync(folder)
+
+
+def _manifest(draft: Draft, files: Mapping[str, bytes]) -> Manifest:
+    return Manifest(
+        schema=SCHEMA,
+        name=draft.name,
+        version=draft.version,
+        task=draft.task,
+        title=draft.title,
+        licence=draft.licence,
+        model_card=CARD_FILE,
+        parity=PARITY_FILE,
+        models={"fp32": MODEL_FILE},
+        input=draft.input,
+        outputs=draft.outputs,
+        scores=draft.scores,
+        golden=Golden(INPUTS_FILE, OUTPUTS_FILE, draft.golden_source),
+        tolerances={
+            precision: {score.name: limit for score in draft.scores}
+            for precision, limit in TOLERANCES.items()
+        },
+        files={
+            name: Stored(len(data), hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items())
+        },
+        thresholds=draft.thresholds,
+    )
+
+
+def _place(folder: Path, out: Path, stage: Path) -> None:
+    """Put the finished bundle where it belongs, in one step."""
+    if _is_zip(out):
+        packed = stage / "bundle.zip"
+        _zip(folder, packed)
+        packed.replace(out)
+    else:
+        if out.exists():
+            out.rename(stage / "replaced")
+        folder.rename(out)
+    _sync(out.absolute().parent)
+
+
+def _zip(folder: Path, packed: Path) -> None:
+    """Pack a folder; the model is stored as it is, since weights don't compress."""
+    with packed.open("wb") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for path in sorted(folder.iterdir()):
+                entry = zipfile.ZipInfo(path.name, _EPOCH)
+                entry.external_attr = 0o100644 << 16
+                entry.create_system = 3  # Unix, wherever it is made
+                entry.compress_type = zipfile.ZIP_STORED if path.name == MODEL_FILE else zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder can't be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _npy(array: npt.NDArray[np.float32]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _npz(arrays: Answers) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

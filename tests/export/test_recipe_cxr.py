@@ -1,0 +1,336 @@
+"""The chest X-ray recipe: who may be learnt from, and a graph that says what it should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from bedside_export.recipes import cxr_report as report
+from bedside_export.recipes.cxr_augment import Distortion, distorted_grid, flip_zones
+from bedside_export.recipes.cxr_data import (
+    NEAR_DUPLICATE,
+    Collection,
+    DataError,
+    Float,
+    LeakError,
+    Picture,
+    Split,
+    group_shuffle_split,
+    held_out_patients,
+    mend_patient,
+    read_collection,
+    read_thumbnails,
+    split,
+)
+from bedside_export.recipes.cxr_network import (
+    MAP_SIZE,
+    SCALES,
+    Equalise,
+    LungBox,
+    SeverityNetwork,
+    sampling_grid,
+)
+from bedside_export.recipes.cxr_severity import export_onnx
+from bedside_export.recipes.cxr_targets import Arrays, input_square, place
+from bedside_export.recipes.cxr_training import (
+    Recipe,
+    derive_severity,
+    severity_targets,
+    train_finder,
+    train_network,
+    train_severity,
+)
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+needs_data = pytest.mark.skipif(not (SHARED / "cxr").is_dir(), reason="needs ../shared/data/cxr")
+
+
+@pytest.fixture(scope="module")
+def network() -> SeverityNetwork:
+    """An untrained network whose outputs are far from 0."""
+    torch.manual_seed(0)
+    network = SeverityNetwork()
+    torch.nn.init.normal_(network.head.linear.weight, std=0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    """Three smooth pictures ``(3, 1, 320, 320)``, 0 to 1."""
+    noise = torch.rand(3, 1, 320, 320, generator=torch.Generator().manual_seed(1))
+    smooth = torch.nn.functional.avg_pool2d(noise, 21, 1, 10)
+    return (smooth - smooth.min()) / (smooth.max() - smooth.min())
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    return read_collection(SHARED)
+
+
+@pytest.fixture(scope="module")
+def thumbnails(collection: Collection) -> dict[str, Float]:
+    return read_thumbnails(collection)
+
+
+class TestPatients:
+    def test_mends_what_the_tables_have_wrong(self) -> None:
+        assert mend_patient("16660_1_1.jpg", "178") == mend_patient("x.jpg", "97") == "97"
+        assert mend_patient("case_72_RX-TORACE1.jpg", "201") == mend_patient("x.jpg", "78") == "78"
+        assert mend_patient("4-x-day13.jpg", None) == mend_patient("extubation-13.jpg", "196") == "196"
+
+    def test_unknown_stays_unknown(self) -> None:
+        assert mend_patient("immagine.jpg", None) is None
+        assert mend_patient("immagine.jpg", "") is None
+
+    def test_shuffles_groups_as_scikit_learn_does(self) -> None:
+        # GroupShuffleSplit(1, train_size=0.5, random_state=0) of scikit-learn 1.7 on five groups:
+        # RandomState(0).permutation(5) is [2, 0, 1, 3, 4]; the first three test, the next two train.
+        train, test = group_shuffle_split(["a", "b", "c", "d", "e", "a"], train_size=0.5, seed=0)
+        assert (train, test) == (["d", "e"], ["a", "b", "c"])
+
+    @needs_data
+    def test_scored_pictures_have_patients(self, collection: Collection) -> None:
+        assert len(collection.scored) == 66
+        assert all(p.patient and p.view == "PA" for p in collection.scored)
+        assert not {p.patient for p in collection.pictures} & {"178", "201"}
+
+    def test_missing_table_names_itself(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"metadata\.csv"):
+            read_collection(tmp_path)
+
+
+@needs_data
+class TestSplits:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_no_patient_and_no_copy_on_both_sides(
+        self, collection: Collection, thumbnails: dict[str, Float], seed: int
+    ) -> None:
+        halves = split(collection, thumbnails, seed=seed)
+        assert not {p.patient for p in halves.training} & {p.patient for p in halves.held_out}
+        theirs = np.stack([thumbnails[p.name] for p in halves.held_out])
+        ours = np.stack([thumbnails[p.name] for p in halves.training])
+        assert float((ours @ theirs.T).max()) < NEAR_DUPLICATE
+        assert all(p.patient for p in halves.held_out)
+
+    def test_finds_the_known_copies(self, thumbnails: dict[str, Float]) -> None:
+        first, second = thumbnails["4-x-day4.jpg"], thumbnails["extubation-4.jpg"]
+        assert float(first @ second) > NEAR_DUPLICATE
+
+    def test_five_splits_hold_out_every_portable_picture(self, collection: Collection) -> None:
+        held_out = set().union(*(held_out_patients(collection, seed=s) for s in range(5)))
+        portable = {
+            p.patient for p in collection.pictures if p.zones and p.view in ("AP", "AP Supine") and p.patient
+        }
+        assert portable - held_out <= {p.patient for p in collection.scored}
+
+
+class TestLeaks:
+    """Every stage refuses a picture of a held-out patient."""
+
+    @staticmethod
+    def leaky() -> tuple[Split, Arrays]:
+        mine = [Picture(f"{i}.jpg", str(i), "PA", (1.0, 1.0), (1.0,) * 6) for i in range(4)]
+        theirs = Picture("theirs.jpg", "0", "PA", (1.0, 1.0), (1.0,) * 6)
+        everybody = (*mine, theirs)
+        arrays = Arrays(
+            tuple(p.name for p in everybody),
+            torch.rand(5, 1, 320, 320),
+            torch.rand(5, 2, MAP_SIZE, MAP_SIZE),
+        )
+        return Split(0, tuple(mine), (theirs,)), arrays
+
+    def test_check_refuses_a_held_out_patient(self) -> None:
+        halves, _ = self.leaky()
+        with pytest.raises(LeakError):
+            halves.check(halves.training)
+
+    def test_check_refuses_a_picture_from_outside_the_split(self) -> None:
+        halves = Split(0, (Picture("a.jpg", "a", "PA"),), ())
+        with pytest.raises(LeakError):
+            halves.check([Picture("b.jpg", None, "PA")])
+
+    @pytest.mark.parametrize("stage", [train_finder, train_severity])
+    def test_stages_refuse(self, network: SeverityNetwork, stage: object) -> None:
+        halves, arrays = self.leaky()
+        with pytest.raises(LeakError):
+            stage(network, halves, arrays, Recipe())  # type: ignore[operator]
+
+    def test_message_names_no_patient(self) -> None:
+        halves = Split(0, (Picture("a.jpg", "patient-7", "PA"),), (Picture("b.jpg", "patient-7", "PA"),))
+        with pytest.raises(LeakError) as caught:
+            halves.check(halves.training)
+        assert "patient-7" not in str(caught.value)
+
+
+class TestTargets:
+    def test_flip_swaps_right_and_left_zones(self) -> None:
+        rows = torch.tensor([[1.0, 2, 3, 4, 5, 6]])
+        assert flip_zones(rows).tolist() == [[2, 1, 4, 3, 6, 5]]
+        assert torch.equal(flip_zones(flip_zones(rows)), rows)
+
+    def test_flipped_crop_is_the_mirror_image(self, network: SeverityNetwork, pictures: torch.Tensor) -> None:
+        still = Distortion(shift=0, scale=0, rotation=0)
+        box = torch.tensor([[0.1, -0.1, 0.6, 0.5]]).repeat(3, 1)
+        crops = [
+            torch.nn.functional.grid_sample(
+                pictures,
+                distorted_grid(network.crop_grid, box, torch.full((3,), flip), still, torch.Generator()),
+                align_corners=False,
+            )
+            for flip in (False, True)
+        ]
+        assert torch.allclose(crops[0], network.crop(pictures, box), atol=1e-5)
+        assert torch.allclose(crops[0].flip(3), crops[1], atol=1e-4)
+
+    def test_zones_follow_the_features_when_flipped(self, network: SeverityNetwork) -> None:
+        features = torch.rand(2, 1280, 7, 7, generator=torch.Generator().manual_seed(2))
+        seen, mirrored = network.head(features), network.head(features.flip(3))
+        assert torch.allclose(flip_zones(seen.zones), mirrored.zones, atol=1e-5)
+        assert torch.allclose(seen.severity, mirrored.severity, atol=1e-4)
+
+    def test_experts_outweigh_derived_scores(self) -> None:
+        scored = [Picture(f"{i}.jpg", str(i), "PA", (i / 2, i / 4), (i / 4,) * 6) for i in range(1, 5)]
+        brixia_only = Picture("b.jpg", "b", "AP", None, (2.0,) * 6)
+        targets = severity_targets([*scored, brixia_only], 0.5)
+        assert targets.severity_weight.ravel().tolist() == [1, 1, 1, 1, 0.5]
+        assert targets.severity[-1].tolist() == pytest.approx([4 / SCALES[0], 2 / SCALES[1]], abs=1e-5)
+        assert targets.zones[-1].tolist() == pytest.approx([2 / 3] * 6)
+
+    def test_derived_scores_come_from_the_pictures_given(self) -> None:
+        line = derive_severity(
+            [Picture(str(i), str(i), "PA", (i, 2.0 * i), (i / 2,) * 6) for i in range(1, 4)]
+        )
+        assert np.allclose(line, ((1 / 3, 0), (2 / 3, 0)), atol=1e-9)
+
+    def test_odd_padding_goes_right_and_below(self) -> None:
+        square = place(np.ones((2, 5), dtype=np.float32))
+        assert square.sum(1).tolist() == [0, 5, 5, 0, 0]
+
+    @needs_data
+    def test_square_of_a_picture(self, collection: Collection) -> None:
+        square = input_square(collection.grey(collection.pictures[0]))
+        assert square.shape == (320, 320)
+        assert square.dtype == np.float32
+        assert 0 <= square.min() < square.max() <= 1
+
+
+class TestLungBox:
+    def test_finds_a_synthetic_pair_of_lungs(self) -> None:
+        mask = torch.zeros(1, 1, MAP_SIZE, MAP_SIZE)
+        mask[..., 20:60, 16:34] = 1
+        mask[..., 20:60, 46:64] = 1
+        x, y, half_width, half_height = LungBox()(mask)[0].tolist()
+        assert (x, y) == pytest.approx((0, 0), abs=0.01)
+        assert half_width == pytest.approx(24 / 40 * 1.06, rel=0.03)
+        assert half_height == pytest.approx(20 / 40 * 1.06, rel=0.03)
+
+    def test_ignores_stray_cells(self) -> None:
+        mask = torch.zeros(2, 1, MAP_SIZE, MAP_SIZE)
+        mask[..., 30:60, 10:40] = 1
+        mask[1, :, :3, -3:] = 1
+        clean, stray = LungBox()(mask)
+        assert torch.allclose(clean, stray, atol=0.03)
+
+    @pytest.mark.parametrize("level", [0.0, 0.02, 1.0])
+    def test_without_lungs_the_box_is_central(self, level: float) -> None:
+        box = LungBox()(torch.full((1, 1, MAP_SIZE, MAP_SIZE), level))[0]
+        assert torch.isfinite(box).all()
+        assert box[:2].abs().max() < 0.01
+        assert 0.7 < box[2:].min() <= box[2:].max() < 1.1
+
+
+class TestNetwork:
+    def test_equalised_picture_ignores_exposure(self, pictures: torch.Tensor) -> None:
+        equalise = Equalise()
+        out = equalise(pictures)
+        assert out.min() >= 0
+        assert out.max() <= 1 + 1e-5
+        assert torch.allclose(out, equalise(pictures * 0.3 + 0.4), atol=0.02)
+
+    def test_cam_averages_to_severity_less_bias(
+        self, network: SeverityNetwork, pictures: torch.Tensor
+    ) -> None:
+        box = torch.tensor([[0.0, 0.0, 0.7, 0.6]]).repeat(3, 1)
+        with torch.no_grad():
+            seen = network.look(network.crop(pictures, box))
+        assert torch.allclose(seen.crop_cam.mean((2, 3)), seen.severity - network.head.bias, atol=1e-4)
+
+    def test_cam_is_zero_outside_the_box(self, network: SeverityNetwork) -> None:
+        cam = network.uncrop(torch.ones(1, 2, 7, 7), torch.tensor([[0.0, 0.0, 0.5, 0.25]]))
+        expected = torch.zeros_like(cam)
+        expected[..., 30:50, 20:60] = 1
+        assert torch.allclose(cam, expected, atol=1e-5)
+
+    def test_crop_and_uncrop_agree_on_where_things_are(self, network: SeverityNetwork) -> None:
+        box = torch.tensor([[0.2, -0.1, 0.5, 0.6]])
+        spot = torch.tensor([[[[3, 5]]]]) / 3.5 - 6 / 7  # centre of column 3, row 5 of a 7x7 map
+        marked = torch.zeros(1, 1, 7, 7)
+        marked[0, 0, 5, 3] = 1
+        row, column = divmod(int(network.uncrop(marked, box).argmax()), MAP_SIZE)
+        there = spot[0, 0, 0] * box[0, 2:] + box[0, :2]
+        found = sampling_grid(MAP_SIZE)[0, row, column]
+        assert torch.allclose(found, there, atol=2 / MAP_SIZE)
+
+    @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter and its own deprecation
+    def test_onnx_equals_torch_for_any_batch(
+        self,
+        network: SeverityNetwork,
+        pictures: torch.Tensor,
+        tmp_path: Path,
+    ) -> None:
+        path = export_onnx(network, tmp_path / "model.onnx")
+        assert path.stat().st_size < 20e6
+        assert {n.domain for n in onnx.load(path).graph.node} == {""}
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert [o.name for o in session.get_outputs()] == ["severity", "cam", "lungs"]
+        with torch.no_grad():
+            expected = network(pictures)
+        for n in (1, 3):
+            outputs = session.run(None, {"image": pictures[:n].numpy()})
+            for ours, theirs, tolerance in zip(expected, outputs, (0.01, 0.05, 1e-4), strict=True):
+                assert theirs.dtype == np.float32
+                assert np.abs(ours[:n].numpy() - theirs).max() < tolerance
+
+    def test_a_step_of_training_runs(self, pictures: torch.Tensor) -> None:
+        learnt = tuple(Picture(f"{i}.jpg", str(i), "PA", (2.0, 1.0), (1.0,) * 6) for i in range(2))
+        arrays = Arrays(("0.jpg", "1.jpg"), pictures[:2], torch.ones(2, 2, MAP_SIZE, MAP_SIZE))
+        recipe = replace(Recipe(), finder_epochs=1, epochs=1, batch=2, imagenet=False)
+        trained = train_network(Split(0, learnt, ()), arrays, recipe)
+        again = train_network(Split(0, learnt, ()), arrays, recipe)
+        assert not trained.training
+        assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
+
+
+class TestReport:
+    PREDICTIONS = tuple(
+        report.Prediction(s, f"{i}.jpg", "PA", i + 0.5 * s, i / 2, float(i), i / 2, 2.0 * i)
+        for s in range(2)
+        for i in range(8)
+    )
+
+    def test_predictions_survive_the_file(self, tmp_path: Path) -> None:
+        rows = [*self.PREDICTIONS, report.Prediction(0, "n.jpg", "AP", 1, 1, None, None, 3.0)]
+        report.write_predictions(tmp_path / "p.csv", rows)
+        assert report.read_predictions(tmp_path / "p.csv") == rows
+
+    def test_agreement_of_a_constant_offset(self) -> None:
+        second = [p for p in self.PREDICTIONS if p.seed == 1]
+        measured = report.agreement(second, (3.5, 1.75))
+        assert measured["extent"]["mae"] == pytest.approx(0.5)
+        assert measured["extent"]["mae_of_training_mean"] == pytest.approx(2.0)
+        assert measured["opacity"]["r2"] == pytest.approx(1.0)
+
+    def test_coverage_uses_other_patients_only(self) -> None:
+        halves = [p for p in self.PREDICTIONS if (int(p.image[0]) < 4) == (p.seed == 0)]
+        training = {0: frozenset(f"{i}.jpg" for i in range(4, 8)), 1: frozenset(f"{i}.jpg" for i in range(4))}
+        measured = report.interval(halves, training)
+        # Split 0 errs by 0 and split 1 by half a point: neither's errors cover the other's.
+        assert measured["extent"]["measured_coverage"] == 0
+        assert measured["opacity"]["measured_coverage"] == 1
