@@ -7,11 +7,8 @@ arguments give the same bytes. A phantom, not a patient. Not for clinical use.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import os
-import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -24,8 +21,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from bedside.chest import chest_phantom
-from bedside.errors import OutputError
 from bedside.phantom import MU_WATER_PER_MM, Detector, Phantom
+from bedside.results import write_bytes
 from bedside.version import __version__
 
 __all__ = ["DETECTOR", "dataset", "project", "write_sample"]
@@ -113,36 +110,8 @@ def write_sample(path: str | os.PathLike[str], *, phantom: Phantom | None = None
     """
     stream = BytesIO()
     dataset(phantom=phantom, seed=seed).save_as(stream, enforce_file_format=True)
-    target = Path(path)
-    try:
-        _replace(target, stream.getbuffer())
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                "disk-full", "no space left for the sample; free some, or write elsewhere"
-            ) from error
-        reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
-        raise OutputError(
-            "output-not-writable",
-            f"the sample can't be written ({reason}); choose a folder that exists and is yours",
-        ) from error
-    return target
-
-
-def _replace(target: Path, data: memoryview) -> None:
-    """Write beside the target, flush to the disk, then rename."""
-    handle, name = tempfile.mkstemp(prefix=".bedside-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    write_bytes(path, stream.getvalue())
+    return Path(path)
 
 
 def _blur(picture: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
