@@ -110,7 +110,8 @@ class LungTruth:
     """What is known of one lung."""
 
     lung_ml: float
-    """Aerated lung, its vessels and its opacities, ml; by quadrature of exact chords; a fine voxelising agrees to 0.5 %."""
+    """Aerated lung, its vessels and its opacities, ml; by quadrature of exact chords, which a fine voxelising
+    confirms to 0.5 %."""
     opacity_ml: float
     """Ground glass and consolidation, ml; exact: 4/3 pi abc of ellipsoids apart from each other."""
     consolidation_ml: float

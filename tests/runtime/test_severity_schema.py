@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from bedside import Bundle, CxrScorer, InputError, OutputError, RefusedError

@@ -148,7 +148,7 @@ def train_finder(network: SeverityNetwork, split: Split, arrays: Arrays, recipe:
     steps = recipe.finder_epochs * (len(rows) // recipe.finder_batch)
     optimiser = torch.optim.AdamW(_parameters(finder, recipe.finder_rate, 1e-4))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: _rate(i, steps))
-    finder.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    finder.to(memory_format=torch.channels_last).train()
     for epoch in range(recipe.finder_epochs):
         order, total = rows[torch.randperm(len(rows), generator=generator)], 0.0
         for batch in order[: len(order) // recipe.finder_batch * recipe.finder_batch].split(
@@ -205,7 +205,7 @@ def train_severity(network: SeverityNetwork, split: Split, arrays: Arrays, recip
         + _parameters(network.head, recipe.rate * recipe.head_rate, recipe.weight_decay),
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: _rate(i, steps))
-    network.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.features.to(memory_format=torch.channels_last)
     average = deepcopy(network)
     _train_mode(network)
     step = 0

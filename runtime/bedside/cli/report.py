@@ -44,7 +44,7 @@ class Report:
         if not shown:
             yield self._show
             return
-        from tqdm import tqdm  # type: ignore[import-untyped]  # noqa: PLC0415 - only for a terminal
+        from tqdm import tqdm  # noqa: PLC0415 - only for a terminal
 
         total = inputs.count()
         with tqdm(total=total, file=sys.stderr, unit="image", leave=False, dynamic_ncols=True) as bar:
