@@ -67,14 +67,14 @@ def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
     columns += start
     band[(columns < 0) | (columns >= picture)] = 0
 
+    inside = band != 0
+    matrix = np.zeros((outputs, picture), np.float32)
+    matrix[np.nonzero(inside)[0], columns[inside]] = band[inside]
     blocks = []
     for first in range(0, outputs, _BLOCK):
-        rows = slice(first, min(first + _BLOCK, outputs))
-        low = int(np.clip(columns[rows].min(), 0, picture - 1))
-        high = int(np.clip(columns[rows].max(), low, picture - 1)) + 1
-        block = np.zeros((rows.stop - first, high - low), np.float32)
-        row, column = np.nonzero(band[rows])
-        block[row, columns[rows][row, column] - low] = band[rows][row, column]
+        touched = columns[first : first + _BLOCK][inside[first : first + _BLOCK]]
+        low, high = (int(touched.min()), int(touched.max()) + 1) if touched.size else (0, 1)
+        block = np.ascontiguousarray(matrix[first : first + _BLOCK, low:high])
         block.setflags(write=False)
         blocks.append((low, block))
     sums = band.sum(axis=1).astype(np.float32)
