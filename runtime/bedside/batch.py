@@ -127,9 +127,10 @@ class Batch:
         return True
 
     def _score(self, source: Source) -> Scored:
-        result = self._scorer.score(source.path, force=self._force)
+        draw = self._output is not None and self._output.heatmap
+        result = self._scorer.score(source.path, force=self._force, keep_picture=draw)
         files = {}
-        if self._output is not None and self._output.heatmap and result.status == "ok":
+        if self._output is not None and draw and result.status == "ok":
             name = heatmap_name(source.path, source.root)
             try:
                 write_heatmap(self._output.folder / name, result)

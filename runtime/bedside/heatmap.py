@@ -64,7 +64,9 @@ def render(result: SeverityResult, *, score: str = "extent") -> _Rgb:
     """
     severity, radiograph, frame = result.severity, result.radiograph, result.frame
     if severity is None or radiograph is None or frame is None:
-        raise ValueError("only a scored result has a heatmap")
+        raise ValueError(
+            "a heatmap needs a scored result that kept its picture: score(..., keep_picture=True)"
+        )
     if score not in SCORES:
         raise ValueError(f"no score {score!r}: give one of {', '.join(SCORES)}")
     if score not in severity.activation:

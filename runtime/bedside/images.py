@@ -72,6 +72,7 @@ def read_picture(path: str | os.PathLike[str]) -> Radiograph:
             *findings,
             Finding("scale-mended", f"16-bit samples that hold {significant} bits, unscaled"),
         )
+    brightest = largest - int(levels.min()) if container.inverted else int(levels.max())
     pixels = levels.astype(np.float32)
     pixels /= np.float32(largest)
     if container.inverted:
@@ -83,15 +84,18 @@ def read_picture(path: str | os.PathLike[str]) -> Radiograph:
             *findings,
             Finding("orientation-mended", "turned or mirrored as the file's orientation says"),
         )
-    if pixels.max() < DARK:
+    if brightest < DARK * largest:
         findings = (*findings, Finding("dark-image", "the picture uses only the darkest tenth of its range"))
     return Radiograph(pixels, _make_header(container), None, findings)
 
 
 def _read_file(path: str | os.PathLike[str]) -> Container:
     with open_input(path) as stream:
-        data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(
+            min(size, MAX_FILE_BYTES)
+        )  # its size, not the limit: read() allocates what it is asked
+    if size > MAX_FILE_BYTES:
         raise InputError(
             "bad-dimensions", f"the file is over {MAX_FILE_BYTES} bytes; no X-ray picture is that large"
         )
@@ -128,7 +132,7 @@ def _decode_samples(container: Container) -> tuple[str, npt.NDArray[Any]]:
         with Image.open(io.BytesIO(container.data), formats=(container.format,)) as picture:
             picture.load()
             narrow = picture.mode != "L" and picture.mode in NARROW_MODES
-            return picture.mode, np.array(picture.convert("RGB") if narrow else picture)
+            return picture.mode, np.asarray(picture.convert("RGB") if narrow else picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError("bad-dimensions", "the picture is larger than any X-ray detector") from error
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, UserWarning) as error:

@@ -68,12 +68,13 @@ class CxrScorer:
         self._backend = backend
         self._ref = BundleRef(bundle.manifest.name, bundle.manifest.version, bundle.digest)
 
-    def score(self, source: str | Path, *, force: bool = False) -> SeverityResult:
+    def score(self, source: str | Path, *, force: bool = False, keep_picture: bool = False) -> SeverityResult:
         """Score one file.
 
         Args:
             source: A DICOM, PNG, JPEG or TIFF file.
             force: Score also what its header says is not a frontal chest X-ray; the result says so.
+            keep_picture: Keep the picture in the result, as a heatmap needs it: 4 bytes a pixel.
 
         Returns:
             The result. Whatever goes wrong with the input or in the network is told in it (``status``,
@@ -110,7 +111,7 @@ class CxrScorer:
             quality=tuple(findings),
             forced=any(finding.code == "forced" for finding in findings),
             timing_ms=stages.finish(),
-            radiograph=radiograph,
+            radiograph=radiograph if keep_picture else None,
             frame=frame,
         )
 

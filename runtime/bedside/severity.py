@@ -48,7 +48,7 @@ class SeverityResult:
     timing_ms: dict[str, float] = field(default_factory=dict)
     """Stage -> milliseconds, of the stages that were reached, and their ``total``."""
     radiograph: Radiograph | None = field(default=None, repr=False)
-    """The picture that was scored; not part of the JSON."""
+    """The picture that was scored, where `CxrScorer.score` was to keep it; not part of the JSON."""
     frame: Frame | None = None
     """The square of it that the network saw; not part of the JSON."""
 

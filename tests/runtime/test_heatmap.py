@@ -274,9 +274,9 @@ def test_bundle_without_a_map_is_told() -> None:
 
 
 def test_result_without_a_score_has_no_heatmap() -> None:
-    with pytest.raises(ValueError, match="only a scored result"):
+    with pytest.raises(ValueError, match="a scored result"):
         render(unscored("ct.dcm", RefusedError("wrong-modality", "the modality is CT")))
-    with pytest.raises(ValueError, match="only a scored result"):
+    with pytest.raises(ValueError, match="a scored result"):
         render(replace(scored(), radiograph=None))
 
 

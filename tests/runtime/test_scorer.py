@@ -297,3 +297,10 @@ def test_real_engine_scores_as_numpy_does(
         assert result.extent.value == pytest.approx(expected.extent.value, abs=1e-5)
         assert (result.engine.backend, result.engine.precision, result.engine.threads) == (backend, "fp32", 1)
         assert result.bundle.digest == bundle.digest
+
+
+def test_picture_is_kept_only_where_asked_for(scorer: CxrScorer, picture: Path) -> None:
+    assert scorer.score(picture).radiograph is None
+    kept = scorer.score(picture, keep_picture=True).radiograph
+    assert kept is not None
+    assert kept.pixels.ndim == 2

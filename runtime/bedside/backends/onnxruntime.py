@@ -44,13 +44,13 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         data = bundle.read(bundle.model(precision))
         try:
-            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except _ERRORS as error:
             raise BackendError(
                 "engine-failed", f"onnxruntime can't load the model ({_line(error)})"
             ) from error
+        session._model_bytes = None  # noqa: SLF001 - the file, kept for a fallback that is never asked for
+        self._session: onnxruntime.InferenceSession | None = session
         self._input = bundle.manifest.input
         self._outputs = [output.name for output in bundle.manifest.outputs]
         self._info = EngineInfo("onnxruntime", onnxruntime.__version__, precision, "CPU", threads)
