@@ -324,9 +324,23 @@ def enlarge(images: list[Path], folder: Path) -> list[Path]:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of grey JPEG or PNG.  [default: ../shared/data/cxr/images, else the phantom's X-rays]",
 )
-@click.option("--count", default=20, show_default=True, help="Images, evenly spread over the folder.")
-@click.option("--rounds", default=3, show_default=True, help="Times that each image is scored by each side.")
-@click.option("--starts", default=5, show_default=True, help="Cold starts of each side.")
+@click.option(
+    "--count",
+    default=20,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Images, evenly spread over the folder.",
+)
+@click.option(
+    "--rounds",
+    default=3,
+    type=click.IntRange(min=2),
+    show_default=True,
+    help="Times that each image is scored by each side.",
+)
+@click.option(
+    "--starts", default=5, type=click.IntRange(min=1), show_default=True, help="Cold starts of each side."
+)
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Threads of each side.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the DenseNet-121 weights.")
 @click.option(

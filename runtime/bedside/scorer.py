@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,11 @@ class CxrScorer:
             )
         self.bundle = bundle
         self._backend = backend
+        try:
+            self._doubts = _doubt_engine(bundle, backend.info)
+        except BundleError:
+            backend.close()
+            raise
         self._ref = BundleRef(bundle.manifest.name, bundle.manifest.version, bundle.digest)
 
     def score(self, source: str | Path, *, force: bool = False, keep_picture: bool = False) -> SeverityResult:
@@ -98,6 +104,7 @@ class CxrScorer:
             with stages.measure("interpret"):
                 severity = cxr.interpret(outputs, self.bundle.manifest)
                 findings += quality.check_severity(severity, self.bundle.manifest)
+                findings += self._doubts
         except BedsideError as problem:
             error = _without_frames(problem)
         except Exception as problem:  # noqa: BLE001 -- one study's surprise must not take the others down
@@ -133,6 +140,24 @@ class CxrScorer:
     ) -> None:
         """Free the engine."""
         self.close()
+
+
+def _doubt_engine(bundle: Bundle, engine: EngineInfo) -> tuple[Finding, ...]:
+    """Note an engine that left the bundle's tolerance when it was exported, by the bundle's own parity report."""
+    text = bundle.read(bundle.manifest.parity)
+    try:
+        report = json.loads(text)
+        failed = {
+            (each["backend"], each["precision"])
+            for each in report.get("engines", [])
+            if each["status"] == "failed"
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleError("bundle-broken", "the parity report is not one; export the bundle again") from error
+    if (engine.backend, engine.precision) not in failed:
+        return ()
+    doubt = f"{engine.backend} {engine.precision} left the bundle's tolerance at export; see bedside verify"
+    return (Finding("engine-unfit", doubt),)
 
 
 def _without_frames(error: BedsideError) -> BedsideError:

@@ -304,3 +304,30 @@ def test_picture_is_kept_only_where_asked_for(scorer: CxrScorer, picture: Path) 
     kept = scorer.score(picture, keep_picture=True).radiograph
     assert kept is not None
     assert kept.pixels.ndim == 2
+
+
+def report(folder: Path, text: str) -> Bundle:
+    """A bundle whose parity report says ``text``."""
+    make_bundle(folder)
+    (folder / "parity.json").write_text(text, encoding="utf-8")
+    return Bundle.open(seal(folder))
+
+
+@pytest.mark.parametrize(("status", "noted"), [("failed", True), ("passed", False), ("not-run", False)])
+def test_engine_that_left_the_tolerance_at_export_is_noted(
+    tmp_path: Path, picture: Path, status: str, *, noted: bool
+) -> None:
+    engines = [{"backend": "fake", "precision": "fp32", "status": status}]
+    bundle = report(tmp_path / "b", json.dumps({"engines": engines}))
+    with CxrScorer(bundle, FakeBackend(respond)) as scorer:
+        result = scorer.score(picture).raise_for_status()
+    assert ("engine-unfit" in {finding.code for finding in result.quality}) is noted
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"engines": [{}]}', '{"engines": 5}'])
+def test_parity_report_that_is_none_closes_the_engine(tmp_path: Path, text: str) -> None:
+    engine = FakeBackend(respond)
+    with pytest.raises(BundleError) as raised:
+        CxrScorer(report(tmp_path / "b", text), engine)
+    assert raised.value.code == "bundle-broken"
+    assert engine.closed
