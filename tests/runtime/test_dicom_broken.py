@@ -97,7 +97,7 @@ def test_an_io_error_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (bytes(1000), "not-an-image"),
         (b"%PDF-1.7" + bytes(500), "not-an-image"),
         (bytes(128) + b"DICM", "no-pixels"),
-        (bytes(128) + b"DICM" + b"\x02\0\x10\0UI", "no-pixels"),
+        (bytes(128) + b"DICM" + b"\x02\0\x10\0UI", "broken-dicom"),
         (bytes(128) + b"DICM" + b"\x02\0\x10\0UI\xff\xff1.2", "broken-dicom"),
     ],
 )
@@ -129,12 +129,21 @@ def test_a_file_cut_short_in_its_pixels(tmp_path: Path, cut: int, syntax: str) -
     assert refusal(path).code == "truncated-pixels"
 
 
-def test_a_file_cut_short_in_its_header(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", range(1, 10))
+def test_a_file_cut_short_in_an_element_of_its_header(tmp_path: Path, kept: int) -> None:
     path = write_pixels(tmp_path / "cut.dcm", PIXELS)
     data = path.read_bytes()
-    path.write_bytes(data[: data.index(b"\x28\0\x10\0US") + 9])
+    path.write_bytes(data[: data.index(b"\x28\0\x10\0US") + kept])
 
     assert refusal(path).code == "broken-dicom"
+
+
+def test_padding_after_a_data_set_without_pixels_is_no_damage(tmp_path: Path) -> None:
+    path = write_pixels(tmp_path / "padded.dcm", PIXELS)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x28\0\x10\0US")] + bytes(3))
+
+    assert refusal(path).code == "no-pixels"
 
 
 def test_a_deflated_file_cut_short(tmp_path: Path) -> None:

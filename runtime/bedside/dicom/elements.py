@@ -172,12 +172,18 @@ def parse(
     except (IncompleteError, struct.error) as error:
         if not whole:
             raise IncompleteError from error
-        raise InputError(
-            "broken-dicom", "the data set ends in the middle of an element; the file is cut short or damaged"
-        ) from error
+        raise _cut_short() from error
+    if whole and group is None and dataset.pixels is None and data[position:].strip(b"\0"):
+        raise _cut_short()  # too few bytes for another heading, and no padding
     if not whole and dataset.pixels is None and (group is None or position + 8 > len(data)):
         raise IncompleteError
     return dataset, position
+
+
+def _cut_short() -> InputError:
+    return InputError(
+        "broken-dicom", "the data set ends in the middle of an element; the file is cut short or damaged"
+    )
 
 
 class _Heading(NamedTuple):
