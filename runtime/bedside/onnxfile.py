@@ -19,7 +19,7 @@ __all__ = ["OnnxFile", "TensorInfo", "read_onnx"]
 MAX_DEPTH: Final = 16
 """Deepest nesting of graphs in attributes that is followed."""
 MAX_FIELDS: Final = 200_000
-"""Most protobuf fields looked at: DenseNet-121 has about 12,000, and so many take a second or two."""
+"""Most protobuf fields looked at: many times those of a large network, and few enough to end in seconds."""
 
 _LAST_NUMBER: Final = (1 << 29) - 1
 """Largest field number of protobuf. Its parsers drop the bits above: a field could pass for another."""

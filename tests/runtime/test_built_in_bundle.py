@@ -75,8 +75,10 @@ def test_every_real_radiograph_has_a_score(shared: Path) -> None:
     sources = sorted([*(shared / "data/cxr/images").iterdir(), *(shared / "data/dicom/cr").iterdir()])
     assert len(sources) > 500
     with bedside.open_cxr() as scorer:
-        status = Counter(scorer.score(source).status for source in sources)
-    assert status == {"ok": len(sources)}
+        results = [scorer.score(source) for source in sources]
+    assert Counter(result.status for result in results) == {"ok": len(sources)}
+    notes = Counter(finding.code for result in results for finding in result.quality)
+    assert notes["lungs-not-found"] == 0
 
 
 def test_its_scores_follow_the_experts(shared: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 Float = npt.NDArray[np.float32]
 View = Literal["PA", "AP", "AP Supine", ""]
+VIEWS: Final[tuple[View, ...]] = ("PA", "AP", "AP Supine")
 
 MENDED_PATIENTS: Final[dict[str, str]] = {"178": "97", "201": "78"}
 """Patient -> the same patient's other number (pictures identical to within JPEG; ../shared/data/README.md)."""
@@ -120,7 +121,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _view(text: str) -> View:
-    return text if text in ("PA", "AP", "AP Supine") else ""  # type: ignore[return-value]
+    return next((view for view in VIEWS if view == text), "")
 
 
 def read_collection(data: Path) -> Collection:

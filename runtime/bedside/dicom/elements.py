@@ -82,7 +82,7 @@ class Element:
         own = self.vr if self.vr in NUMBER_FORMATS else vr
         kind = np.dtype(("<" if self.little_endian else ">") + NUMBER_FORMATS[own])
         whole = len(self.value) // kind.itemsize * kind.itemsize
-        return np.frombuffer(self.value[:whole], kind).tolist()  # type: ignore[no-any-return]
+        return np.frombuffer(self.value[:whole], kind).tolist()  # type: ignore[no-any-return]  # numpy types tolist() as Any
 
 
 @dataclass(frozen=True, slots=True)
