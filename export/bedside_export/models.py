@@ -15,6 +15,7 @@ import io
 import math
 import re
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -155,6 +156,7 @@ def load_classifier(weights: str, *, kind: str | None = None, cache: Path | None
         else:
             _fill(network, read_weights(path))
     network.eval().requires_grad_(False)
+    _pool_before_mixing(network.features)
     return Classifier(
         features=network.features,
         logits=network.classifier,
@@ -223,6 +225,18 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     if not all(bool(torch.isfinite(value).all()) for value in given.values() if value.is_floating_point()):
         raise ExportError("the weights hold NaN or infinity; download the file again")
     network.load_state_dict(given, strict=False)
+
+
+def _pool_before_mixing(features: nn.Module) -> None:
+    """Average before the 1x1 convolution of each transition, on a quarter of the pixels, instead of after it.
+
+    Both are linear, one over pixels and one over channels, so they commute: the same numbers but for rounding, with
+    a twelfth of the network's multiplications less.
+    """
+    for name, transition in features.named_children():
+        if name.startswith("transition"):
+            parts = ((part, transition.get_submodule(part)) for part in ("norm", "relu", "pool", "conv"))
+            setattr(features, name, nn.Sequential(OrderedDict(parts)))
 
 
 def _settle(network: nn.Module) -> None:

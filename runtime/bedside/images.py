@@ -73,8 +73,7 @@ def read_picture(path: str | os.PathLike[str]) -> Radiograph:
             Finding("scale-mended", f"16-bit samples that hold {significant} bits, unscaled"),
         )
     brightest = largest - int(levels.min()) if container.inverted else int(levels.max())
-    pixels = levels.astype(np.float32)
-    pixels /= np.float32(largest)
+    pixels = np.divide(levels, np.float32(largest), dtype=np.float32)
     if container.inverted:
         np.subtract(np.float32(1.0), pixels, out=pixels)
         findings = (*findings, Finding("inverted", "stored with white as 0, and inverted"))

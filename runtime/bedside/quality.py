@@ -185,7 +185,7 @@ def _pixel_notes(pixels: npt.NDArray[np.float32]) -> Iterator[tuple[str, str]]:
     if MIN_SIDE <= min(height, width) < LOW_SIDE:
         yield "low-resolution", f"{width}x{height} pixels are few; detail is lost"
     thumbnail = pixels[:: max(1, height // 256), :: max(1, width // 256)]
-    white, black = float((thumbnail >= 1).mean()), float((thumbnail <= 0).mean())
+    white, black = (np.count_nonzero(end) / thumbnail.size for end in (thumbnail >= 1, thumbnail <= 0))
     if white > WHITE_SHARE:
         yield (
             "clipped-white",

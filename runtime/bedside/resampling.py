@@ -19,7 +19,7 @@ __all__ = ["Axis", "plan_axis", "resample"]
 
 _TRUNCATE: Final = 4.0
 """Standard deviations at which scipy.ndimage.gaussian_filter cuts its kernel."""
-_BLOCK: Final = 16
+_BLOCK: Final = 8
 """Output rows of one dense product: wide enough for BLAS, narrow enough to skip most zeros."""
 _ONE_THREAD: Final = 1 << 18
 """Multiplications up to which OpenBLAS keeps a product on the calling thread (its SMP_THRESHOLD_MIN times
@@ -39,7 +39,6 @@ class Axis:
     """Sum of each row, ``(outputs,)``: under 1 where the band reaches past the picture."""
 
 
-@lru_cache(maxsize=4)  # a machine's pictures are of one size
 def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
     """Matrix that resizes part of an axis, or more than it.
 
@@ -49,6 +48,20 @@ def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
         length: Its length in samples; samples that do not exist count as zero.
         outputs: Samples wanted.
     """
+    firsts, matrix, sums = _plan_stretch(length, outputs)
+    blocks = []
+    for row, first in zip(range(0, outputs, _BLOCK), firsts, strict=True):
+        low = max(0, first + start)
+        high = max(low, min(first + start + matrix.shape[1], picture))
+        blocks.append((low, matrix[row : row + _BLOCK, low - first - start : high - first - start]))
+    if start < 0 or start + length > picture:
+        sums = np.concatenate([block.sum(axis=1) for _, block in blocks])
+    return Axis(tuple(blocks), sums)
+
+
+@lru_cache(maxsize=4)  # a machine's pictures are of one size
+def _plan_stretch(length: int, outputs: int) -> tuple[tuple[int, ...], _Float32, _Float32]:
+    """The matrix of a stretch that is there in full: first input of each block, rows of blocks, sums of rows."""
     factor = length / outputs
     sigma = max(0.0, (factor - 1) / 2)
     radius = int(_TRUNCATE * sigma + 0.5)
@@ -64,31 +77,24 @@ def plan_axis(picture: int, start: int, length: int, outputs: int) -> Axis:
         band[:, offset : offset + kernel.size] += (weight * inside)[:, None] * kernel
     columns = floor[:, None] - radius + np.arange(band.shape[1])
     band[(columns < 0) | (columns >= length)] = 0
-    columns += start
-    band[(columns < 0) | (columns >= picture)] = 0
 
-    inside = band != 0
-    matrix = np.zeros((outputs, picture), np.float32)
-    matrix[np.nonzero(inside)[0], columns[inside]] = band[inside]
-    blocks = []
-    for first in range(0, outputs, _BLOCK):
-        touched = columns[first : first + _BLOCK][inside[first : first + _BLOCK]]
-        low, high = (int(touched.min()), int(touched.max()) + 1) if touched.size else (0, 1)
-        block = np.ascontiguousarray(matrix[first : first + _BLOCK, low:high])
-        block.setflags(write=False)
-        blocks.append((low, block))
+    firsts = columns[::_BLOCK, 0]
+    within = columns - np.repeat(firsts, _BLOCK)[:outputs, None]
+    matrix = np.zeros((outputs, int(within.max()) + 1), np.float32)
+    matrix[np.arange(outputs)[:, None], within] = band
     sums = band.sum(axis=1).astype(np.float32)
-    sums.setflags(write=False)
-    return Axis(tuple(blocks), sums)
+    for shared in (matrix, sums):
+        shared.setflags(write=False)
+    return tuple(firsts.tolist()), matrix, sums
 
 
 def resample(picture: _Float32, rows: Axis, columns: Axis) -> _Float32:
     """Apply a matrix to each axis of ``picture`` ``(H, W)``; returns a new ``(rows, columns)`` array."""
     tall = np.empty((rows.sums.size, picture.shape[1]), np.float32)
     _apply(rows, picture, tall)
-    wide = np.empty((columns.sums.size, tall.shape[0]), np.float32)
-    _apply(columns, tall.T, wide)
-    return np.ascontiguousarray(wide.T)
+    image = np.empty((rows.sums.size, columns.sums.size), np.float32)
+    _apply(columns, tall.T, image.T)
+    return image
 
 
 def _apply(axis: Axis, source: _Float32, target: _Float32) -> None:
@@ -96,7 +102,7 @@ def _apply(axis: Axis, source: _Float32, target: _Float32) -> None:
     first = 0
     for low, block in axis.blocks:
         rows, touched = block.shape
-        step = max(1, _ONE_THREAD // block.size)
+        step = max(1, _ONE_THREAD // max(1, block.size))
         for left in range(0, source.shape[1], step):
             part = np.s_[left : left + step]
             np.matmul(block, source[low : low + touched, part], out=target[first : first + rows, part])

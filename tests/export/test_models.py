@@ -102,6 +102,21 @@ def test_a_file_with_torchxrayvisions_own_name_tells_its_labels(weights_file: Pa
     assert not classifier.features.training
 
 
+def test_pooling_before_a_transitions_convolution_leaves_the_features_as_they_are(
+    weights_file: Path, xrv: ModuleType
+) -> None:
+    classifier = load_classifier(str(weights_file))
+    torch.manual_seed(5)
+    own = xrv.models.DenseNet(num_classes=18).eval()
+    noise = torch.rand(2, 1, 96, 96) * 2048 - 1024
+    with torch.no_grad():
+        wanted, found = own.features(noise), classifier.features(noise)
+    assert list(classifier.features.state_dict()) == list(own.features.state_dict())
+    parts = [name for name, _ in classifier.features.transition1.named_children()]  # type: ignore[union-attr]
+    assert parts.index("pool") < parts.index("conv")
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+
+
 def test_weights_by_name_come_from_torchxrayvisions_cache(weights_file: Path) -> None:
     named = load_classifier(ALL, cache=weights_file.parent)
     assert torch.equal(named.logits.weight, load_classifier(str(weights_file)).logits.weight)

@@ -35,7 +35,7 @@ def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Backend:
     return open_backend(request.param, bundle)
 
 
-def dense_bundle(folder: Path) -> tuple[Bundle, npt.NDArray[np.float64]]:
+def dense_bundle(folder: Path, *, batch: int | None = None) -> tuple[Bundle, npt.NDArray[np.float64]]:
     """A bundle whose severity is one product of 1,024 terms, and its weights ``(1024, 2)``."""
     weights = np.random.default_rng(3).normal(size=(SIDE * SIDE, 2)).astype(np.float32).astype(np.float64)
     nodes = [
@@ -46,8 +46,8 @@ def dense_bundle(folder: Path) -> tuple[Bundle, npt.NDArray[np.float64]]:
     graph += [
         tiny_bundle._bytes(2, b"dense"),
         tiny_bundle._bytes(5, tiny_bundle._tensor("weights", weights)),
-        tiny_bundle._bytes(11, tiny_bundle._value("image", ("N", 1, SIDE, SIDE))),
-        tiny_bundle._bytes(12, tiny_bundle._value("severity", ("N", 2))),
+        tiny_bundle._bytes(11, tiny_bundle._value("image", (batch or "N", 1, SIDE, SIDE))),
+        tiny_bundle._bytes(12, tiny_bundle._value("severity", (batch or "N", 2))),
     ]
     opset = tiny_bundle._bytes(1, b"") + tiny_bundle._varint_field(2, 18)
     make_bundle(folder)
@@ -58,6 +58,7 @@ def dense_bundle(folder: Path) -> tuple[Bundle, npt.NDArray[np.float64]]:
     )
     manifest = {key: value for key, value in read_manifest(folder).items() if key != "files"}
     manifest["outputs"] = manifest["outputs"][:1]
+    manifest["input"]["shape"][0] = batch
     return Bundle.open(seal(folder, manifest)), weights
 
 
@@ -77,6 +78,28 @@ def test_outputs_are_those_of_numpy(engine: Backend) -> None:
         for name, values in expected.items():
             assert outputs[name].dtype == np.float32
             np.testing.assert_allclose(outputs[name], values, rtol=1e-5, atol=1e-5)
+
+
+def test_a_picture_has_its_answer_whatever_batches_come_between(engine: Backend) -> None:
+    images = golden_images()
+    alone = engine.run({"image": images[:1]})
+    for size in (2, 3, 2):
+        assert engine.run({"image": images[:size]})["severity"].shape == (size, 2)
+        again = engine.run({"image": images[:1]})
+        for name, values in alone.items():
+            np.testing.assert_array_equal(again[name], values)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_graph_of_a_fixed_batch_runs(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    bundle, weights = dense_bundle(tmp_path / "b", batch=1)
+    engine = open_backend(name, bundle)
+    severity = engine.run({"image": picture()})["severity"]
+    np.testing.assert_allclose(severity, picture().reshape(1, -1) @ weights, rtol=1e-4, atol=1e-4)
+    with pytest.raises(BackendError) as caught:
+        engine.run({"image": np.concatenate([picture(), picture()])})
+    assert caught.value.code == "engine-failed"
 
 
 def test_outputs_belong_to_the_caller(engine: Backend) -> None:
