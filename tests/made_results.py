@@ -8,8 +8,9 @@ import numpy.typing as npt
 from bedside.backends import EngineInfo
 from bedside.cxr import Estimate, Severity, frame_of
 from bedside.errors import BedsideError
+from bedside.provenance import BundleRef
 from bedside.radiograph import Finding, Header, Radiograph
-from bedside.severity import BundleRef, SeverityResult
+from bedside.severity import SeverityResult
 
 BUNDLE = BundleRef("tiny", "1.0.0", "0123456789abcdef" * 4)
 ENGINE = EngineInfo("fake", "0", "fp32", "none", None)

@@ -7,6 +7,7 @@
     ├── BackendError      (RuntimeError)  an engine failed, or answered with NaN or infinity
     ├── MissingExtraError (ImportError)   an optional package is needed; the message names the extra
     ├── OutputError       (OSError)       a result can't be written
+    ├── LimitError        (RuntimeError)  the job does not fit the memory or the time that was given
     └── InternalError     (RuntimeError)  a defect in bedside
 
 Each carries a stable ``code`` from `CODES`, which is what the JSON results hold. A message says what is
@@ -25,9 +26,10 @@ CODES: Final[dict[str, str]] = {
     "not-found": "no such file or folder",
     "not-readable": "the file exists and can't be read (permissions, I/O error)",
     "empty-file": "the file has no bytes",
-    "not-an-image": "neither DICOM nor PNG, JPEG or TIFF",
+    "not-an-image": "not a format that bedside reads",
     "broken-dicom": "a DICOM file whose data set can't be parsed",
     "broken-image": "a PNG, JPEG or TIFF file that can't be decoded",
+    "broken-nifti": "a NIfTI file that can't be parsed",
     "no-pixels": "DICOM without pixel data",
     "truncated-pixels": "the pixel data ends early",
     "excess-pixels": "more pixel data than Rows x Columns x bits says",
@@ -35,6 +37,7 @@ CODES: Final[dict[str, str]] = {
     "bad-attribute": "an attribute that the pixels depend on is missing or contradicts the rest",
     "unsupported-syntax": "a transfer syntax that bedside does not read",
     "broken-pixels": "compressed pixel data that the decoder refuses",
+    "not-results": "a JSON file or a folder that holds no results of bedside",
     # RefusedError
     "wrong-modality": "CT, MR or anything else that is not a projection X-ray",
     "wrong-view": "a lateral or other view that is not frontal",
@@ -44,6 +47,13 @@ CODES: Final[dict[str, str]] = {
     "colour": "a colour image",
     "constant-image": "every pixel has the same value",
     "tiny-image": "too few pixels to judge",
+    "several-series": "more than one CT series and none was chosen",
+    "no-series": "no CT series, or not the one that was asked for",
+    "missing-slices": "slices can't be read, or are missing, and that was not allowed",
+    "improper-geometry": "the slices do not make a volume; the ledger says why",
+    "not-hu": "a volume whose values are not Hounsfield units",
+    "no-lungs": "no lungs in the scan",
+    "not-comparable": "readers that do not say the same kind of thing, of the same cases, on the same grid",
     # BundleError
     "bundle-not-found": "no bundle of that name or path",
     "bundle-broken": "bundle.json is missing, malformed, or has unknown keys",
@@ -62,6 +72,9 @@ CODES: Final[dict[str, str]] = {
     "output-not-writable": "the output folder or file can't be written",
     "disk-full": "no space left while writing",
     "output-exists": "the output exists and was not to be replaced",
+    # LimitError
+    "memory-too-small": "the memory budget is under what the job needs",
+    "deadline-too-short": "nothing could be measured before the deadline",
     # InternalError
     "internal": "a defect in bedside",
 }
@@ -126,6 +139,10 @@ class MissingExtraError(BedsideError, ImportError):
 
 class OutputError(BedsideError, OSError):
     """A result can't be written."""
+
+
+class LimitError(BedsideError, RuntimeError):
+    """The job does not fit the memory or the time that was given; the message says what would do."""
 
 
 class InternalError(BedsideError, RuntimeError):

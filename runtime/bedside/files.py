@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from bedside.errors import InputError
+from bedside.errors import BedsideError, InputError
 
 __all__ = ["MAX_PIXELS", "check_dimensions", "open_input"]
 
@@ -43,6 +43,8 @@ def open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with Path(path).open("rb") as stream:
             yield stream
+    except BedsideError:  # an OutputError of the block is an OSError too
+        raise
     except OSError as error:
         raise _unreadable(error) from error
 

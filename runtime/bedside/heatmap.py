@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bedside.cxr import Estimate, Frame
 from bedside.errors import BundleError
-from bedside.severity import NOTICE, SeverityResult
+from bedside.provenance import NOTICE
+from bedside.severity import SeverityResult
 
 __all__ = ["overlay", "render"]
 

@@ -10,6 +10,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from bedside.contract import (
+    CONFUSION_ROUNDING,
+    CROPS,
+    CT_LIMITS,
+    MANIFEST,
+    MAX_SIDE,
+    MAX_TISSUES,
+    MEANINGS,
+    PRECISIONS,
+    SCHEMA,
+    SIDES,
+    SKIPS,
+    TASKS,
+    TILE_WEIGHTS,
+    Golden,
+    Input,
+    Interval,
+    Licence,
+    Output,
+    Score,
+    Stored,
+    Tiling,
+    Tissue,
+    VolumeInterval,
+)
 from bedside.errors import BundleError
 from bedside.records import build, parse
 
@@ -28,135 +53,15 @@ __all__ = [
     "Output",
     "Score",
     "Stored",
+    "Tiling",
+    "Tissue",
+    "VolumeInterval",
     "read_manifest",
 ]
 
-SCHEMA: Final = "bedside.bundle/1"
-"""The one schema that this runtime reads."""
-MANIFEST: Final = "bundle.json"
-"""Name of the manifest inside a bundle."""
-TASKS: Final = ("cxr-severity", "ct-opacity")
-"""What a bundle may be for."""
-PRECISIONS: Final = ("fp32", "fp16", "int8")
-"""Precisions that a bundle can hold as files; bf16 is a way to run the fp32 file."""
-MEANINGS: Final = ("severity", "pathologies", "activation-map", "lungs")
-"""What an output may be."""
-CROPS: Final = ("centre-square", "pad-square")
-"""How the network's square is taken of a picture."""
-MAX_SIDE: Final = 4096
-"""Largest side of a network's input, in pixels: no network here comes near, and a wrong one must not eat all memory."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,31}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One file of the bundle."""
-
-    bytes: int
-    """Its exact size."""
-    sha256: str
-    """Its SHA-256, 64 lower-case hexadecimal digits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """Under what terms the weights may be used."""
-
-    spdx: str
-    """SPDX expression, e.g. ``CC-BY-NC-SA-4.0``."""
-    file: str
-    """The licence text's file in the bundle."""
-    commercial_use: bool
-    """False where a licence of the training data forbids it."""
-    notice: str
-    """One line on where the terms come from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """What the network takes, and how a picture becomes that."""
-
-    name: str
-    """Name of the graph's input."""
-    shape: tuple[int | None, ...]
-    """``(N, C, H, W)``; None where dynamic."""
-    low: float
-    """Value that black (display value 0) is mapped to."""
-    high: float
-    """Value that white (display value 1) is mapped to."""
-    crop: str
-    """``centre-square``: the largest square in the middle; ``pad-square``: the smallest square around."""
-    outside: float = 0.0
-    """Value, on the scale of `low` and `high`, of what lies outside the picture: of padding, and of the
-    border that anti-aliasing reaches over."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """``(H, W)``, which a checked manifest always fixes."""
-        height, width = self.shape[2:]
-        if height is None or width is None:
-            raise BundleError("bundle-broken", f"{MANIFEST}: input.shape has no fixed height and width")
-        return height, width
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output of the graph."""
-
-    name: str
-    """Name of the graph's output."""
-    meaning: str
-    """One of `MEANINGS`."""
-    labels: tuple[str, ...] = ()
-    """What each channel is; for ``severity`` and ``activation-map``, names of scores."""
-    trained: tuple[bool, ...] = ()
-    """For ``pathologies``: which labels the network was trained on; the others are never reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """How far the truth may lie from a score, as it was measured."""
-
-    level: float
-    """Share of truths inside, e.g. 0.8."""
-    below: float
-    """Distance from the score down to the lower end, at least 0, in score units."""
-    above: float
-    """Distance from the score up to the upper end, at least 0, in score units."""
-    method: str
-    """What error it was taken from, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A clinical score that the bundle gives."""
-
-    name: str
-    """``extent`` or ``opacity``."""
-    title: str
-    """For people, e.g. ``geographic extent``."""
-    low: float
-    """Lower bound of its scale."""
-    high: float
-    """Upper bound of its scale."""
-    head: str
-    """What turns features into this score, and where it comes from."""
-    interval: Interval
-    """Its uncertainty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Inputs with the outputs that the fp32 reference gave, to try an engine on."""
-
-    inputs: str
-    """``.npy`` file, ``(N, C, H, W)`` float32: network inputs."""
-    outputs: str
-    """``.npz`` file: output name -> array, from the PyTorch network."""
-    source: str
-    """What the pictures are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +95,24 @@ class Manifest:
     golden: Golden
     """Test vectors."""
     tolerances: dict[str, dict[str, float]]
-    """Precision (with ``bf16``) -> score -> greatest allowed difference from the reference, in score units."""
+    """Precision (with ``bf16``) -> score, or one of `CT_LIMITS` -> greatest allowed difference from the reference."""
     files: dict[str, Stored]
     """Every file of the bundle but the manifest."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Named limits that quality notes use, e.g. ``lung_area_min``."""
+    tiling: Tiling | None = None
+    """CT: how a scan is cut."""
+    tissues: tuple[Tissue, ...] = ()
+    """CT: the classes, in the order of the ``tissues`` output's channels; the first is the background."""
+    volume_interval: VolumeInterval | None = None
+    """CT: uncertainty of the opacified volume, where it was measured."""
+    confusion: tuple[tuple[float, ...], ...] = ()
+    """CT: where it is known, for each tissue that the network names (row), the shares of what experts called those
+    voxels (column); each row sums to 1."""
 
     def __post_init__(self) -> None:
         """Check what types alone do not say."""
-        for check in (_naming, _files, _input, _scores, _outputs, _limits):
+        for check in (_naming, _files, _input, _scores, _tissues, _outputs, _limits):
             for problem in check(self):
                 raise BundleError("bundle-broken", f"{MANIFEST}: {problem}; export the bundle again")
 
@@ -258,16 +172,81 @@ def _files(manifest: Manifest) -> Iterator[str]:
 
 def _input(manifest: Manifest) -> Iterator[str]:
     spec = manifest.input
-    if len(spec.shape) != 4 or any(size is not None and not 1 <= size <= MAX_SIDE for size in spec.shape):
-        yield f"input.shape must be (N, C, H, W), each from 1 to {MAX_SIDE}"
-    elif spec.shape[0] not in (None, 1) or None in spec.shape[1:]:
-        yield "input.shape must be (null or 1, C, H, W)"
-    elif manifest.task == "cxr-severity" and (spec.shape[1] != 1 or spec.shape[2] != spec.shape[3]):
+    if len(spec.shape) not in (4, 5) or any(
+        size is not None and not 1 <= size <= MAX_SIDE for size in spec.shape
+    ):
+        yield f"input.shape must be (N, C, H, W) or (N, C, D, H, W), each from 1 to {MAX_SIDE}"
+    elif spec.shape[0] not in (None, 1) or spec.shape[1] is None:
+        yield "input.shape must be (null or 1, C, ...)"
+    elif manifest.task == "cxr-severity" and (
+        len(spec.shape) != 4 or None in spec.shape[1:] or spec.shape[1] != 1 or spec.shape[2] != spec.shape[3]
+    ):
         yield "input.shape must be one channel of a square for cxr-severity"
-    if spec.crop not in CROPS:
+    if manifest.task == "cxr-severity" and spec.crop not in CROPS:
         yield f"input.crop must be one of {', '.join(CROPS)}"
     if not spec.low < spec.high:
         yield "input.low must be under input.high"
+    if manifest.task == "ct-opacity":
+        yield from _scan_input(manifest)
+
+
+def _scan_input(manifest: Manifest) -> Iterator[str]:
+    spec, tiling = manifest.input, manifest.tiling
+    if spec.hu_window is None or not spec.hu_window[0] < spec.hu_window[1]:
+        yield "input.hu_window must be given for ct-opacity, its lower end first"
+    sides = spec.shape[2:]
+    if spec.spacing_mm is not None and min(spec.spacing_mm) <= 0:
+        yield "input.spacing_mm must be over 0"
+    if tiling is None:
+        yield "tiling must be given for ct-opacity"
+        return
+    if len(tiling.size) != len(sides) or any(
+        side < 1 or side > MAX_SIDE or fixed not in (None, side)
+        for side, fixed in zip(tiling.size, sides, strict=False)
+    ):
+        yield "tiling.size must be a tile that input.shape takes"
+    elif any(
+        fixed is None and (side % tiling.multiple or side < tiling.smallest)
+        for side, fixed in zip(tiling.size, sides, strict=True)
+        if tiling.multiple > 0
+    ):
+        yield "tiling.size must be of tiling.multiple and at least tiling.smallest"
+    if tiling.multiple < 1 or tiling.smallest < 1 or not 0 <= tiling.overlap <= 0.9:
+        yield "tiling.multiple and .smallest must be at least 1, and .overlap from 0 to 0.9"
+    if tiling.weights not in TILE_WEIGHTS or tiling.skip not in SKIPS:
+        yield f"tiling.weights must be one of {', '.join(TILE_WEIGHTS)}, and .skip of {', '.join(SKIPS)}"
+    if tiling.context < 0 or (len(sides) == 3 and tiling.context) or spec.shape[1] != 2 * tiling.context + 1:
+        yield "input.shape must have 2 * tiling.context + 1 channels"
+
+
+def _tissues(manifest: Manifest) -> Iterator[str]:
+    tissues = manifest.tissues
+    if manifest.task != "ct-opacity":
+        return
+    names = tuple(tissue.name for tissue in tissues)
+    if not 2 <= len(tissues) <= MAX_TISSUES or len(set(names)) != len(names):
+        yield f"tissues must be 2 to {MAX_TISSUES}, each of another name"
+    if not any(tissue.opacity for tissue in tissues) or not any(
+        tissue.lung and not tissue.opacity for tissue in tissues
+    ):
+        yield "tissues must have an opacity, and a lung that is none"
+    if any(tissue.side not in SIDES or (tissue.opacity and not tissue.lung) for tissue in tissues):
+        yield "tissues: an opacity counts to the lung, and a side is left or right"
+    if tissues and (tissues[0].lung or tissues[0].opacity):
+        yield "tissues: the first must be the background"
+    if [output.labels for output in manifest.outputs if output.meaning == "tissues"] != [names]:
+        yield "outputs must have one tissues output with the tissues' names as labels"
+    interval = manifest.volume_interval
+    if interval is not None and not (0 < interval.level < 1 and 0 <= interval.low <= 1 <= interval.high):
+        yield "volume_interval must have a level and low <= 1 <= high"
+    if manifest.confusion and (
+        len(manifest.confusion) != len(tissues)
+        or any(
+            len(row) != len(tissues) or min(row) < 0 or abs(sum(row) - 1) > CONFUSION_ROUNDING
+            for row in manifest.confusion
+        )
+    ):
+        yield "confusion must give each tissue a row of shares that sum to 1"
 
 
 def _scores(manifest: Manifest) -> Iterator[str]:
@@ -305,13 +284,13 @@ def _outputs(manifest: Manifest) -> Iterator[str]:
 
 
 def _limits(manifest: Manifest) -> Iterator[str]:
-    scores = {score.name for score in manifest.scores}
+    scores = {score.name for score in manifest.scores} if manifest.task == "cxr-severity" else set(CT_LIMITS)
     if missing := {"fp32", *manifest.models} - set(manifest.tolerances):
         yield f"tolerances has no {min(missing)}"
     for precision, limits in manifest.tolerances.items():
         if precision not in (*PRECISIONS, "bf16"):
             yield f"tolerances has unknown precision {precision[:40]!r}"
         if set(limits) != scores or any(limit <= 0 for limit in limits.values()):
-            yield f"tolerances: {precision} must give each score a limit over 0"
+            yield f"tolerances: {precision} must give each of {', '.join(sorted(scores))} a limit over 0"
     if "lung_area_min" in manifest.thresholds and "lung_probability" not in manifest.thresholds:
         yield "thresholds has lung_area_min without lung_probability"

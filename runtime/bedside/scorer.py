@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -13,9 +9,12 @@ from bedside import cxr, quality
 from bedside.backends import Backend, EngineInfo, open_backend
 from bedside.bundle import Bundle
 from bedside.errors import BedsideError, BundleError, InternalError
+from bedside.fitness import doubt_engine
+from bedside.provenance import BundleRef
 from bedside.radiograph import Finding
 from bedside.reading import read_header, read_radiograph
-from bedside.severity import BundleRef, SeverityResult
+from bedside.severity import SeverityResult
+from bedside.timing import Stages
 
 __all__ = ["BUILT_IN_CXR", "CxrScorer", "open_cxr"]
 
@@ -68,7 +67,7 @@ class CxrScorer:
         self.bundle = bundle
         self._backend = backend
         try:
-            self._doubts = _doubt_engine(bundle, backend.info)
+            self._doubts = doubt_engine(bundle, backend.info)
         except BundleError:
             backend.close()
             raise
@@ -86,7 +85,7 @@ class CxrScorer:
             The result. Whatever goes wrong with the input or in the network is told in it (``status``,
             ``error``) and not raised; `SeverityResult.raise_for_status` raises it.
         """
-        stages = _Stages()
+        stages = Stages()
         findings: list[Finding] = []
         severity = radiograph = frame = error = None
         spec = self.bundle.manifest.input
@@ -142,44 +141,7 @@ class CxrScorer:
         self.close()
 
 
-def _doubt_engine(bundle: Bundle, engine: EngineInfo) -> tuple[Finding, ...]:
-    """Note an engine that left the bundle's tolerance when it was exported, by the bundle's own parity report."""
-    text = bundle.read(bundle.manifest.parity)
-    try:
-        report = json.loads(text)
-        failed = {
-            (each["backend"], each["precision"])
-            for each in report.get("engines", [])
-            if each["status"] == "failed"
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError("bundle-broken", "the parity report is not one; export the bundle again") from error
-    if (engine.backend, engine.precision) not in failed:
-        return ()
-    doubt = f"{engine.backend} {engine.precision} left the bundle's tolerance at export; see bedside verify"
-    return (Finding("engine-unfit", doubt),)
-
-
 def _without_frames(error: BedsideError) -> BedsideError:
     """Let go of the frames in an error's traceback and causes: they hold the picture, in a cycle with the error."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
-
-
-class _Stages:
-    """Wall time of each stage, in ms."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._spent: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._spent[stage] = (time.perf_counter() - start) * 1e3
-
-    def finish(self) -> dict[str, float]:
-        return {**self._spent, "total": (time.perf_counter() - self._start) * 1e3}

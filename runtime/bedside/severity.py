@@ -8,23 +8,13 @@ from typing import Any, Final
 from bedside.backends.base import EngineInfo
 from bedside.cxr import Estimate, Frame, Severity
 from bedside.errors import BedsideError
+from bedside.provenance import NOTICE, BundleRef
 from bedside.radiograph import Finding, Radiograph
 
-__all__ = ["NOTICE", "SCHEMA", "BundleRef", "SeverityResult"]
+__all__ = ["SCHEMA", "SeverityResult"]
 
 SCHEMA: Final = "bedside.severity/1"
 """Version of the JSON; its schema is ``schemas/severity-1.schema.json``."""
-NOTICE: Final = "Not for clinical use."
-
-
-@dataclass(frozen=True, slots=True)
-class BundleRef:
-    """Names exactly the bundle that answered."""
-
-    name: str
-    version: str
-    digest: str
-    """SHA-256 of its manifest."""
 
 
 @dataclass(frozen=True, slots=True)

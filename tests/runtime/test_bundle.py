@@ -359,8 +359,8 @@ def put(*path: str | int, value: Json) -> Edit:
         (put("scores", 0, "interval", "below", value=-0.1), "improper interval"),
         (put("tolerances", value={"bf16": {"extent": 1, "opacity": 1}}), "tolerances has no fp32"),
         (put("tolerances", "fp64", value={"extent": 1, "opacity": 1}), "unknown precision 'fp64'"),
-        (put("tolerances", "fp32", value={"extent": 1}), "each score a limit"),
-        (put("tolerances", "fp32", "extent", value=0), "each score a limit"),
+        (put("tolerances", "fp32", value={"extent": 1}), "a limit over 0"),
+        (put("tolerances", "fp32", "extent", value=0), "a limit over 0"),
         (put("thresholds", value={"lung_area_min": 0.1}), "without lung_probability"),
     ],
 )

@@ -18,6 +18,7 @@ from bedside.errors import (
     BundleError,
     InputError,
     InternalError,
+    LimitError,
     MissingExtraError,
     OutputError,
     RefusedError,
@@ -30,6 +31,7 @@ BASES = {
     BackendError: RuntimeError,
     MissingExtraError: ImportError,
     OutputError: OSError,
+    LimitError: RuntimeError,
     InternalError: RuntimeError,
 }
 

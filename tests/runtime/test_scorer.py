@@ -18,7 +18,8 @@ from bedside.bundle import Bundle
 from bedside.errors import BackendError, BundleError, InputError, RefusedError
 from bedside.radiograph import Header, Radiograph
 from bedside.scorer import CxrScorer, open_cxr
-from tiny_bundle import Network, make_bundle, read_manifest, seal
+from tiny_bundle import Network, make_bundle, seal
+from tiny_ct_bundle import make_ct_bundle
 
 Picture = npt.NDArray[np.float32]
 STAGES = ("read", "preprocess", "inference", "interpret", "total")
@@ -259,10 +260,7 @@ def test_closed_scorer_gives_no_score(bundle: Bundle, engine: FakeBackend, pictu
 
 
 def test_bundle_for_another_task_is_refused_and_the_engine_freed(tmp_path: Path, engine: FakeBackend) -> None:
-    folder = make_bundle(tmp_path / "b")
-    manifest = read_manifest(folder) | {"task": "ct-opacity"}
-    del manifest["files"]
-    opened = Bundle.open(seal(folder, manifest))
+    opened = Bundle.open(make_ct_bundle(tmp_path / "b"))
     with pytest.raises(BundleError) as caught:
         CxrScorer(opened, engine)
     assert caught.value.code == "bundle-task"

@@ -14,7 +14,8 @@ from PIL import Image
 from bedside import Bundle, CxrScorer, InputError, OutputError, RefusedError
 from bedside.backends import PRECISIONS, FakeBackend
 from bedside.errors import CODES
-from bedside.severity import NOTICE, SCHEMA, SeverityResult
+from bedside.provenance import NOTICE
+from bedside.severity import SCHEMA, SeverityResult
 from made_results import scored, unscored
 from tiny_bundle import Network, make_bundle
 

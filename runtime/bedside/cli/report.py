@@ -12,8 +12,8 @@ from bedside.bundle import Manifest
 from bedside.cli.console import emit, printable, tell
 from bedside.cli.detail import describe, describe_row, head_rows
 from bedside.inputs import Inputs
+from bedside.provenance import NOTICE
 from bedside.results import JOURNAL
-from bedside.severity import NOTICE
 from bedside.tables import csv_header, csv_line, csv_row, json_line
 
 __all__ = ["Report"]
