@@ -25,7 +25,16 @@ from bedside.phantom import MU_WATER_PER_MM, Detector, Phantom
 from bedside.results import write_bytes
 from bedside.version import __version__
 
-__all__ = ["DETECTOR", "dataset", "project", "write_sample"]
+__all__ = [
+    "DETECTOR",
+    "dataset",
+    "derive_uid",
+    "describe_patient",
+    "make_header",
+    "make_noise",
+    "project",
+    "write_sample",
+]
 
 DETECTOR: Final = Detector(
     shape=(1200, 1200), spacing_mm=0.36, centre=(0.0, 135.0, -15.0), distance_mm=1200.0
@@ -59,7 +68,9 @@ def project(*, phantom: Phantom | None = None, seed: int = 0) -> npt.NDArray[np.
     source = chest_phantom("severe").phantom if phantom is None else phantom
     light = _blur(source.transmission(DETECTOR), 3) * _marker()
     photons = _PHOTONS_PER_MM2 * DETECTOR.spacing_mm**2
-    light = np.maximum(light * photons + np.sqrt(light * photons) * _noise(light.shape, seed), 1) / photons
+    light = (
+        np.maximum(light * photons + np.sqrt(light * photons) * make_noise(light.shape, seed), 1) / photons
+    )
     water_mm = np.log(light) / -MU_WATER_PER_MM
     water_mm += _DETAIL_GAIN * (water_mm - _blur(water_mm, _DETAIL_PIXELS))
     low, high = _RANGE_MM
@@ -75,22 +86,28 @@ def dataset(*, phantom: Phantom | None = None, seed: int = 0) -> FileDataset:
     """
     pixels = project(phantom=phantom, seed=seed)
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    uids = {name: _derive_uid(name, __version__, digest) for name in ("study", "series", "instance")}
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = uids["instance"]
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = _derive_uid("bedside")
-    meta.ImplementationVersionName = f"BEDSIDE_{__version__}"[:16]
-    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SOPClassUID = DigitalXRayImageStorageForPresentation
-    header.SOPInstanceUID = uids["instance"]
-    header.StudyInstanceUID = uids["study"]
-    header.SeriesInstanceUID = uids["series"]
+    uids = {name: derive_uid(name, __version__, digest) for name in ("study", "series", "instance")}
+    header = make_header(DigitalXRayImageStorageForPresentation, **uids)
     _describe_study(header)
     _describe_anatomy(header)
     _describe_detector(header)
     _describe_pixels(header, pixels)
+    return header
+
+
+def make_header(sop_class_uid: str, *, study: UID, series: UID, instance: UID) -> FileDataset:
+    """A data set with its meta information and its UIDs, and nothing else."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = instance
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = derive_uid("bedside")
+    meta.ImplementationVersionName = f"BEDSIDE_{__version__}"[:16]
+    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    header.SOPClassUID = UID(sop_class_uid)
+    header.SOPInstanceUID = instance
+    header.StudyInstanceUID = study
+    header.SeriesInstanceUID = series
     return header
 
 
@@ -124,7 +141,7 @@ def _blur(picture: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float6
     return picture
 
 
-def _noise(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
+def make_noise(shape: tuple[int, ...], seed: int | tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Noise of mean 0 and variance 1, near normal: each value is the sum of the eight bytes of a random word.
 
     With hundreds of photons in a pixel, a Poisson count is near normal with its mean as its variance. Bytes are
@@ -144,7 +161,7 @@ def _marker() -> npt.NDArray[np.float64]:
     return lead
 
 
-def _derive_uid(*parts: str) -> UID:
+def derive_uid(*parts: str) -> UID:
     """A UID under the root 2.25 (PS3.5 B.2) that is the same for the same parts."""
     return UID(f"2.25.{uuid5(NAMESPACE_OID, '/'.join(parts)).int}")
 
@@ -159,6 +176,17 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 def _describe_study(header: Dataset) -> None:
     """Patient, General Study, General Series, DX Series, General Equipment, General Image, SOP Common."""
+    describe_patient(header)
+    header.SeriesDescription = "Chest AP, phantom"
+    header.InstanceNumber = 1
+    header.Modality = "DX"
+    header.PresentationIntentType = "FOR PRESENTATION"
+    header.ImageType = ["DERIVED", "PRIMARY", ""]
+    header.DerivationDescription = "Projection of a geometric phantom"
+
+
+def describe_patient(header: Dataset) -> None:
+    """Who and when: no patient, and fixed dates; and by what equipment: this one."""
     header.SpecificCharacterSet = "ISO_IR 192"
     header.PatientName = "Phantom^Bedside"
     header.PatientID = "PHANTOM-0"
@@ -173,13 +201,7 @@ def _describe_study(header: Dataset) -> None:
     header.AccessionNumber = ""
     header.ReferringPhysicianName = ""
     header.StudyDescription = "Phantom, not a patient"
-    header.SeriesDescription = "Chest AP, phantom"
     header.SeriesNumber = 1
-    header.InstanceNumber = 1
-    header.Modality = "DX"
-    header.PresentationIntentType = "FOR PRESENTATION"
-    header.ImageType = ["DERIVED", "PRIMARY", ""]
-    header.DerivationDescription = "Projection of a geometric phantom"
     header.ImageComments = "Phantom, not a patient; not for clinical use"
     header.BurnedInAnnotation = "NO"
     header.LossyImageCompression = "00"

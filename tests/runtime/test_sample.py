@@ -174,7 +174,7 @@ def test_opacities_brighten_the_lung_that_holds_them(healthy: np.ndarray) -> Non
 
 
 def test_noise_has_the_variance_of_a_photon_count() -> None:
-    noise = sample._noise((400, 400), 3)
+    noise = sample.make_noise((400, 400), 3)
     assert noise.mean() == pytest.approx(0, abs=4 / 400)
     assert noise.var() == pytest.approx(1, abs=0.02)
 

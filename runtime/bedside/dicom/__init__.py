@@ -8,6 +8,18 @@
     grayscale   LUTs, windows and inversion, as `bedside.rendering` takes them
     orientation spacing, and putting a picture upright
 
+    and for a CT, from files to a volume:
+
+    archive     the files of a folder, of a zip of one, or one alone
+    slices      what each file says of its slices; frames, in a file of many
+    catalogue   which series there are, and which to read
+    selection   the slices of one stack
+    order       from the feet to the head, each place once
+    geometry    their distances, tilt and axes: the grid; gaps, where some are missing
+    ledger      what was found, what was decided, and how wrong a volume may be for it
+    hounsfield  stored values to HU
+    series      decoding, in parallel, when asked for
+
 Nothing read here reaches a log, a warning or a message: no patient data, and no name of a file.
 """
 
@@ -15,17 +27,27 @@ from __future__ import annotations
 
 import os
 
+from bedside.dicom.catalogue import SeriesInfo, list_series
 from bedside.dicom.grayscale import read_pipeline
 from bedside.dicom.header import make_header
 from bedside.dicom.layout import read_layout
 from bedside.dicom.orientation import put_upright, read_spacing
 from bedside.dicom.pixels import read_pixels
+from bedside.dicom.series import DicomSeries, read_series
 from bedside.dicom.source import is_dicom, read_source
 from bedside.files import open_input
 from bedside.radiograph import Header, Radiograph
 from bedside.rendering import render
 
-__all__ = ["is_dicom", "read_header", "read_radiograph"]
+__all__ = [
+    "DicomSeries",
+    "SeriesInfo",
+    "is_dicom",
+    "list_series",
+    "read_header",
+    "read_radiograph",
+    "read_series",
+]
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:

@@ -16,7 +16,7 @@ from bedside.errors import InputError
 from bedside.radiograph import Finding
 from bedside.rendering import LookupTable, Pipeline, Window
 
-__all__ = ["read_pipeline"]
+__all__ = ["as_stored", "read_pipeline", "read_rescale"]
 
 FUNCTIONS: Final = frozenset({"LINEAR", "LINEAR_EXACT", "SIGMOID"})
 """Values of VOI LUT Function (0028,1056)."""
@@ -51,7 +51,7 @@ def read_pipeline(dataset: DataSet, layout: Layout, bits: int) -> tuple[Pipeline
     """
     findings = _Findings()
     modality = _read_modality_lut(dataset, layout)
-    slope, intercept = (1.0, 0.0) if modality else _read_rescale(dataset)
+    slope, intercept = (1.0, 0.0) if modality else read_rescale(dataset)
     plain = Pipeline(bits, layout.signed, slope, intercept, modality)
     lowest = float(plain.modality_values().min())
     pipeline = Pipeline(
@@ -68,7 +68,12 @@ def read_pipeline(dataset: DataSet, layout: Layout, bits: int) -> tuple[Pipeline
     return pipeline, tuple(findings.found)
 
 
-def _read_rescale(dataset: DataSet) -> tuple[float, float]:
+def read_rescale(dataset: DataSet) -> tuple[float, float]:
+    """Rescale Slope and Rescale Intercept; 1 and 0 where they are absent.
+
+    Raises:
+        InputError: ``bad-attribute``.
+    """
     slopes, intercepts = dataset.decimals(Tag.RESCALE_SLOPE), dataset.decimals(Tag.RESCALE_INTERCEPT)
     slope, intercept = slopes[0] if slopes else 1.0, intercepts[0] if intercepts else 0.0
     # Beyond 1e9 nothing physical is meant, and products would lose the stored value's last bit.
@@ -160,7 +165,7 @@ def _read_padding(dataset: DataSet, layout: Layout, bits: int, findings: _Findin
         return None
     limits = dataset.integers(Tag.PIXEL_PADDING_RANGE_LIMIT, signed=layout.signed)
     ends = values[0], (limits or values)[0]
-    wrapped = tuple(_as_stored(end, layout) for end in ends)
+    wrapped = tuple(as_stored(end, layout) for end in ends)
     lowest, highest = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if layout.signed else (0, (1 << bits) - 1)
     if max(wrapped) < lowest or min(wrapped) > highest:
         findings.add(
@@ -170,7 +175,7 @@ def _read_padding(dataset: DataSet, layout: Layout, bits: int, findings: _Findin
     return min(wrapped), max(wrapped)
 
 
-def _as_stored(value: int, layout: Layout) -> int:
+def as_stored(value: int, layout: Layout) -> int:
     """A padding value written with the wrong sign, as writers do, by the sign of the pixels."""
     pattern = value & 0xFFFF
     return pattern - 0x10000 if layout.signed and pattern >= 0x8000 else pattern

@@ -10,11 +10,14 @@ from bedside.dicom.tags import Tag
 from bedside.errors import InputError, RefusedError
 from bedside.files import check_dimensions
 
-__all__ = ["Layout", "read_layout"]
+__all__ = ["Layout", "count_frames", "read_layout"]
 
 GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
 THREE_PLANES: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 """Colour spaces that may still hold a grey picture; any other one (palettes) is refused unseen."""
+
+MAX_FRAMES: Final = 1 << 20
+"""Most frames that are counted: no file holds as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,12 @@ class Layout:
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
 
-def read_layout(dataset: DataSet) -> Layout:
+def read_layout(dataset: DataSet, *, frames: bool = False) -> Layout:
     """The layout of the one picture of ``dataset``.
+
+    Args:
+        dataset: The header.
+        frames: Whether there may be more than one frame; the layout is that of each.
 
     Raises:
         InputError: ``no-pixels``, ``bad-dimensions``, ``bad-attribute``.
@@ -59,8 +66,7 @@ def read_layout(dataset: DataSet) -> Layout:
         )
     if dataset.pixels.tag != Tag.PIXEL_DATA:
         raise InputError("bad-attribute", "the pixel data is floating-point; give a picture of integers")
-    frames = dataset.decimals(Tag.NUMBER_OF_FRAMES)
-    if frames and frames[0] > 1:
+    if count_frames(dataset) > 1 and not frames:
         raise RefusedError("multi-frame", "the file holds more than one frame; give one picture a file")
     rows, columns = _one(dataset, Tag.ROWS), _one(dataset, Tag.COLUMNS)
     check_dimensions(rows, columns)
@@ -90,6 +96,12 @@ def read_layout(dataset: DataSet) -> Layout:
     )
     _check_bits(layout)
     return layout
+
+
+def count_frames(dataset: DataSet) -> int:
+    """Number of Frames (0028,0008); 1 where it is absent."""
+    counts = dataset.decimals(Tag.NUMBER_OF_FRAMES)
+    return int(min(counts[0], MAX_FRAMES)) if counts and counts[0] > 1 else 1  # NaN is over nothing
 
 
 def _check_bits(layout: Layout) -> None:

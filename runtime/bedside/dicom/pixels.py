@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
@@ -13,8 +12,9 @@ import numpy.typing as npt
 from bedside.codestream import read_codestream
 from bedside.decoders import decode_codestream, decode_rle
 from bedside.dicom.elements import PixelElement
+from bedside.dicom.frames import Frame
 from bedside.dicom.layout import Layout
-from bedside.dicom.source import Source
+from bedside.dicom.source import Source, find_size
 from bedside.errors import InputError, RefusedError
 from bedside.radiograph import Finding
 
@@ -59,13 +59,16 @@ class StoredPixels:
     """Defects mended."""
 
 
-def read_pixels(stream: BinaryIO, source: Source, layout: Layout) -> StoredPixels:
-    """Decode the one picture of a file.
+def read_pixels(
+    stream: BinaryIO, source: Source, layout: Layout, *, frame: Frame | None = None
+) -> StoredPixels:
+    """Decode the one picture of a file, or one frame of several.
 
     Args:
         stream: The file, at any position.
         source: What `read_source` found in it.
         layout: What `read_layout` found in its data set.
+        frame: Which frame of a multi-frame file, and where `find_frames` found it.
 
     Raises:
         InputError: ``no-pixels``, ``truncated-pixels``, ``excess-pixels``, ``broken-pixels``,
@@ -77,7 +80,7 @@ def read_pixels(stream: BinaryIO, source: Source, layout: Layout) -> StoredPixel
     if pixels is None:
         raise InputError("no-pixels", "the DICOM file holds no pixel data")
     if source.native:
-        words = _read_native(stream, source, pixels, layout)
+        words = _read_native(stream, source, pixels, layout, frame)
         return _settle(words, layout)
     uid = source.transfer_syntax_uid
     if uid != RLE and uid not in PROCESSES:
@@ -86,11 +89,14 @@ def read_pixels(stream: BinaryIO, source: Source, layout: Layout) -> StoredPixel
             f"transfer syntax {_printable(uid)} is not read; export it uncompressed, or as JPEG, JPEG-LS, JPEG 2000 "
             "or RLE",
         )
-    frame = _read_frame(stream, pixels, layout)
+    if frame is None:
+        data = _read_frame(stream, pixels, layout)
+    else:
+        data = frame.read(stream, limit=MAX_EXPANSION * layout.n_bytes + (1 << 20))
     if uid == RLE:
-        decoded = decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.bits_allocated)
+        decoded = decode_rle(data, layout.rows, layout.columns, layout.samples, layout.bits_allocated)
         return _settle(decoded, replace(layout, planar=False))
-    return _decode(frame, PROCESSES[uid], layout)
+    return _decode(data, PROCESSES[uid], layout)
 
 
 def _decode(frame: bytes, processes: tuple[str, ...], layout: Layout) -> StoredPixels:
@@ -172,25 +178,26 @@ def _grey_plane(words: Words, layout: Layout, *, tolerance: int) -> Words:
     return grey
 
 
-def _read_native(stream: BinaryIO, source: Source, pixels: PixelElement, layout: Layout) -> Words:
+def _read_native(
+    stream: BinaryIO, source: Source, pixels: PixelElement, layout: Layout, frame: Frame | None
+) -> Words:
     """Cells of Bits Allocated, in the machine's byte order: ``(rows, columns[, 3])``."""
     if pixels.length is None:
         raise InputError("broken-dicom", "uncompressed pixel data of undefined length; the file is damaged")
     if layout.photometric == "YBR_FULL_422":
         raise RefusedError("colour", "the picture is in colour (YBR_FULL_422); give a grey one")
-    _check_length(pixels.length, layout)
-    if source.body is not None:
-        data = source.body[pixels.offset : pixels.offset + layout.n_bytes]
+    swapped = layout.bits_allocated == 8 and not pixels.little_endian and pixels.vr == "OW"
+    if frame is None:
+        _check_length(pixels.length, layout)
+        offset = pixels.offset
+    elif swapped:
+        raise InputError("unsupported-syntax", "frames of bytes in big-endian words; export them again")
     else:
-        if os.fstat(stream.fileno()).st_size < pixels.offset + layout.n_bytes:
-            raise _truncated()
-        stream.seek(pixels.offset)
-        data = stream.read(layout.n_bytes)
-    if len(data) < layout.n_bytes:
-        raise _truncated()
+        ((offset, _),) = frame.spans
+    data = _read_bytes(stream, source, offset, layout.n_bytes)
     order = "<" if pixels.little_endian else ">"
     cells = np.frombuffer(data, f"{order}u{layout.bits_allocated // 8}")
-    if layout.bits_allocated == 8 and not pixels.little_endian and pixels.vr == "OW":
+    if swapped:
         cells = _swap_pairs(stream, pixels, layout)
     words = cells.astype(cells.dtype.newbyteorder("="), copy=False)
     if layout.samples == 1:
@@ -198,6 +205,19 @@ def _read_native(stream: BinaryIO, source: Source, pixels: PixelElement, layout:
     if layout.planar:
         return np.moveaxis(words.reshape(3, layout.rows, layout.columns), 0, -1)
     return words.reshape(layout.rows, layout.columns, 3)
+
+
+def _read_bytes(stream: BinaryIO, source: Source, offset: int, n_bytes: int) -> bytes:
+    if source.body is not None:
+        data = source.body[offset : offset + n_bytes]
+    elif find_size(stream) < offset + n_bytes:
+        raise _truncated()
+    else:
+        stream.seek(offset)
+        data = stream.read(n_bytes)
+    if len(data) < n_bytes:
+        raise _truncated()
+    return data
 
 
 def _swap_pairs(stream: BinaryIO, pixels: PixelElement, layout: Layout) -> npt.NDArray[np.uint8]:
@@ -225,7 +245,7 @@ def _read_frame(stream: BinaryIO, pixels: PixelElement, layout: Layout) -> bytes
     if pixels.length is not None:
         raise InputError("broken-pixels", "the pixel data isn't encapsulated, as its transfer syntax says")
     limit = MAX_EXPANSION * layout.n_bytes + (1 << 20)
-    left = os.fstat(stream.fileno()).st_size - pixels.offset
+    left = find_size(stream) - pixels.offset
     stream.seek(pixels.offset)
     fragments, ended = _split_fragments(stream.read(min(left, limit)))
     if not ended and left > limit:

@@ -13,10 +13,13 @@ from bedside.dicom.tags import Tag
 from bedside.errors import InputError
 from bedside.files import MAX_PIXELS
 
-__all__ = ["Source", "is_dicom", "read_source"]
+__all__ = ["Source", "find_size", "is_dicom", "read_source"]
 
 HEAD_BYTES: Final = 1 << 16
 """Read at first: nearly every header fits, so a header costs one small read."""
+
+GROWTH: Final = 16
+"""How much more is read where it does not: the header of a thousand frames is a few MiB."""
 
 MAX_HEADER_BYTES: Final = 1 << 26
 """Most bytes before the pixel data: large private attributes happen, this many do not."""
@@ -80,23 +83,28 @@ def read_source(stream: BinaryIO) -> Source:
     head = stream.read(HEAD_BYTES)
     if not is_dicom(head):
         raise InputError("not-an-image", "the file is not DICOM; give a DICOM, PNG, JPEG or TIFF picture")
-    size = os.fstat(stream.fileno()).st_size
-    try:
-        return _parse_head(head, stream, whole=size <= len(head))
-    except IncompleteError:
-        if size > MAX_HEADER_BYTES:
-            stream.seek(0)
-            return _parse_rest(stream.read(MAX_HEADER_BYTES), stream)
-        return _parse_head(head + stream.read(), stream, whole=True)
+    size = find_size(stream)
+    while True:
+        try:
+            return _parse_head(head, stream, whole=size <= len(head))
+        except IncompleteError as error:
+            if len(head) >= MAX_HEADER_BYTES:
+                raise InputError(
+                    "broken-dicom",
+                    f"no pixel data within {MAX_HEADER_BYTES} bytes; the file is no image, or damaged",
+                ) from error
+        stream.seek(len(head))
+        more = stream.read(min(GROWTH * len(head), MAX_HEADER_BYTES) - len(head))
+        size = size if more else len(head)  # it became shorter meanwhile
+        head += more
 
 
-def _parse_rest(data: bytes, stream: BinaryIO) -> Source:
-    try:
-        return _parse_head(data, stream, whole=False)
-    except IncompleteError as error:
-        raise InputError(
-            "broken-dicom", f"no pixel data within {MAX_HEADER_BYTES} bytes; the file is no X-ray, or damaged"
-        ) from error
+def find_size(stream: BinaryIO) -> int:
+    """Size of a file or of a buffer in bytes; its position stays."""
+    position = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(position)
+    return size
 
 
 def _parse_head(head: bytes, stream: BinaryIO, *, whole: bool) -> Source:
