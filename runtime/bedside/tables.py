@@ -8,17 +8,27 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["csv_header", "csv_line", "csv_row", "json_line"]
+__all__ = ["csv_header", "csv_line", "csv_row", "json_line", "volumes_header", "volumes_row"]
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")  # noqa: RUF001
 """A spreadsheet takes a cell that begins so for a formula (OWASP, CSV Injection; full-width forms too)."""
+
+VOLUMES: Final = (
+    "lung_ml",
+    "opacity_ml",
+    "opacity_ml_expected",
+    "opacity_percent",
+    "aerated_percent",
+    "mean_hu",
+)
+"""What a CT's JSON tells of both lungs and of each."""
 
 
 def json_line(record: Mapping[str, Any]) -> str:
     """A result as one line of ASCII JSON, without the line's end: what a journal and ``--json`` hold alike.
 
     Args:
-        record: What `SeverityResult.to_json` gives.
+        record: What `SeverityResult.to_json` or `OpacificationResult.to_json` gives.
 
     Raises:
         ValueError: If a number is NaN or infinite, which JSON does not have.
@@ -70,6 +80,51 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, str]:
         "heatmap": record.get("files", {}).get("heatmap"),
         "notice": record.get("notice"),
     }
+    return {column: _cell(value) for column, value in row.items()}
+
+
+def volumes_header() -> tuple[str, ...]:
+    """Names of the columns of `volumes_row`."""
+    return tuple(volumes_row({}))
+
+
+def volumes_row(record: Mapping[str, Any]) -> dict[str, str]:
+    """A CT's result as the cells of a table, as `csv_row` does.
+
+    Args:
+        record: What `OpacificationResult.to_json` gives.
+    """
+    error, bundle, engine, volumes, files = (
+        record.get(part) or {} for part in ("error", "bundle", "engine", "volumes", "files")
+    )
+    row = {
+        "source": record.get("source"),
+        "series": record.get("series"),
+        "status": record.get("status"),
+        "error_code": error.get("code"),
+        "error_message": error.get("message"),
+    }
+    row |= {name: volumes.get(name) for name in VOLUMES}
+    row |= {f"opacity_ml_{end}": volumes.get(f"opacity_ml_{end}") for end in ("low", "high")}
+    row["interval_level"] = volumes.get("interval", {}).get("level")
+    for side in ("left", "right"):
+        row |= {f"{side}_{name}": volumes.get(side, {}).get(name) for name in VOLUMES}
+    row |= {
+        "classes_ml": ";".join(f"{tissue['name']}={tissue['ml']}" for tissue in record.get("classes", ())),
+        "ledger": ";".join(f"{entry['finding']}={entry['decision']}" for entry in record.get("ledger", ())),
+        "quality": ";".join(finding["code"] for finding in record.get("quality", ())),
+        "read_share": record.get("read_share"),
+        "peak_memory_mib": record.get("peak_memory_mib"),
+        "bundle": bundle.get("name"),
+        "bundle_version": bundle.get("version"),
+        "bundle_digest": bundle.get("digest"),
+        "backend": engine.get("backend"),
+        "precision": engine.get("precision"),
+        "device": engine.get("device"),
+        "total_ms": record.get("timing_ms", {}).get("total"),
+    }
+    row |= {kind: files.get(kind) for kind in ("result", "labels", "report")}
+    row["notice"] = record.get("notice")
     return {column: _cell(value) for column, value in row.items()}
 
 
