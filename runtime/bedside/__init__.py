@@ -16,11 +16,15 @@ if _typing.TYPE_CHECKING:
         BundleError,
         InputError,
         InternalError,
+        LimitError,
         MissingExtraError,
         OutputError,
         RefusedError,
     )
+    from bedside.opacification import OpacificationResult
     from bedside.scorer import CxrScorer, open_cxr
+    from bedside.segmentation import Request
+    from bedside.segmenter import CtSegmenter, open_ct
     from bedside.severity import SeverityResult
 
 __all__ = [
@@ -28,21 +32,30 @@ __all__ = [
     "BedsideError",
     "Bundle",
     "BundleError",
+    "CtSegmenter",
     "CxrScorer",
     "InputError",
     "InternalError",
+    "LimitError",
     "MissingExtraError",
+    "OpacificationResult",
     "OutputError",
     "RefusedError",
+    "Request",
     "SeverityResult",
     "__version__",
+    "open_ct",
     "open_cxr",
 ]
 
 _HOMES = {
     "Bundle": "bundle",
+    "CtSegmenter": "segmenter",
     "CxrScorer": "scorer",
+    "OpacificationResult": "opacification",
+    "Request": "segmentation",
     "SeverityResult": "severity",
+    "open_ct": "segmenter",
     "open_cxr": "scorer",
 }
 """Name -> the module it comes from; all others are errors."""

@@ -15,7 +15,13 @@ from bedside.backends import BACKENDS
 from bedside.scorer import BUILT_IN_CXR
 
 HEAVY = ("torch", "torchvision", "torchxrayvision", "onnx", "bedside_export")
-OPTIONAL = ("imagecodecs", *(leaf.package for leaf in BACKENDS.values()))
+OPTIONAL = (
+    "imagecodecs",
+    "matplotlib",
+    "scipy",
+    "statsmodels",
+    *(leaf.package for leaf in BACKENDS.values()),
+)
 
 IMPORT_EVERYTHING = """
 import importlib, importlib.abc, json, pkgutil, sys

@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from bedside.cli.bundles import bundles
+from bedside.cli.compare import compare
 from bedside.cli.console import mute_stdout, printable, tell
 from bedside.cli.inspect import inspect
 from bedside.cli.sample import sample
 from bedside.cli.score import score
+from bedside.cli.segment import segment
 from bedside.cli.verify import verify
 from bedside.errors import BedsideError, OutputError
 from bedside.version import __version__
@@ -49,8 +51,8 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    """Edge inference for chest imaging: scores how severe COVID-19 looks in a chest X-ray."""
+    """Edge inference for chest imaging: scores chest X-rays, and segments chest CT."""
 
 
-for _command in (score, bundles, inspect, verify, sample):
+for _command in (score, segment, compare, bundles, inspect, verify, sample):
     main.add_command(_command)
