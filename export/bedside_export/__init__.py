@@ -4,11 +4,20 @@
     models    torchxrayvision's DenseNet, and the severity network made of it
     heads     from features to clinical scores: published coefficients
     fitting   from features to clinical scores: fitted to a table of scores
+    severity  X-ray: what the bundle says of itself
+    golden    X-ray: test pictures, from the phantom
+    parity    X-ray: PyTorch against every engine, in score units
+
+    ct_models, ct_checkpoint    CT: networks that segment slices, and their weights
+    ct_rules, ct_card           CT: what the bundle says of itself
+    ct_golden                   CT: test slices, from the phantom
+    ct_parity, tissue_report    CT: PyTorch against every engine, in Dice and mL
+    ct_skip                     CT: what leaving tiles out costs
+    ct_opacity                  CT: all of it
+
     onnx      PyTorch network -> one self-contained ONNX file
-    golden    test pictures, from the phantom
-    parity    PyTorch against every engine, in score units
+    draft     what a bundle is to say
     writer    all of it into one bundle, or into none
-    card      the model card
     cli       ``bedside-export``
 
 Not for clinical use.

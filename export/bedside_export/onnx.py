@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bedside.bundle import Input
+from bedside.contract import MAX_SIDE
 from bedside.onnxfile import read_onnx
 from bedside_export.errors import ExportError
 
@@ -22,13 +23,22 @@ OPSET: Final = 18
 """Operator set; ONNX Runtime from 1.14 and OpenVINO from 2023.0 read it."""
 
 
-def to_onnx(network: nn.Module, spec: Input, outputs: tuple[str, ...]) -> bytes:
-    """Export a network with a dynamic batch.
+def to_onnx(
+    network: nn.Module,
+    spec: Input,
+    outputs: tuple[str, ...],
+    *,
+    tile: tuple[int, int] | None = None,
+    multiple: int = 1,
+) -> bytes:
+    """Export a network with a dynamic batch, and with dynamic sides where the input leaves them open.
 
     Args:
         network: Takes ``(N, C, H, W)``, gives a tensor for each of ``outputs``, each with N in front; in eval mode.
-        spec: The input's name and its fixed channels, height and width.
+        spec: The input's name, its channels, and its height and width unless they are dynamic.
         outputs: Names of the outputs, in order.
+        tile: For dynamic sides: ``(H, W)`` to trace the network at, multiples of ``multiple``.
+        multiple: For dynamic sides: they are multiples of this.
 
     Returns:
         The ONNX file: all data inside, no doc strings, metadata, source lines or paths.
@@ -36,9 +46,13 @@ def to_onnx(network: nn.Module, spec: Input, outputs: tuple[str, ...]) -> bytes:
     Raises:
         ExportError: PyTorch's exporter can't take the network, or gave another interface than asked for.
     """
-    example = torch.zeros(
-        2, int(spec.shape[1] or 1), *spec.size
-    )  # 2: the exporter takes a batch of 1 as fixed
+    # 2: the exporter takes a batch of 1 as fixed
+    example = torch.zeros(2, int(spec.shape[1] or 1), *(tile or spec.size))
+    dynamic: dict[int, Any] = {0: torch.export.Dim("batch")}
+    for axis, name in ((2, "rows"), (3, "columns")):
+        if spec.shape[axis] is None:
+            side = torch.export.Dim(name, min=2, max=MAX_SIDE // multiple)
+            dynamic[axis] = multiple * side if multiple > 1 else side
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -48,7 +62,7 @@ def to_onnx(network: nn.Module, spec: Input, outputs: tuple[str, ...]) -> bytes:
                 opset_version=OPSET,
                 input_names=[spec.name],
                 output_names=list(outputs),
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=(dynamic,),
                 external_data=False,
                 verbose=False,
             )
@@ -61,6 +75,8 @@ def to_onnx(network: nn.Module, spec: Input, outputs: tuple[str, ...]) -> bytes:
     _anonymise(model)
     data: bytes = model.SerializeToString(deterministic=True)
     found = read_onnx(data)
+    if spec.shape != found.inputs[0].shape:
+        raise ExportError(f"PyTorch's exporter fixed the input to {found.inputs[0].shape}, not {spec.shape}")
     given = [(tensor.name, tensor.shape[0]) for tensor in (*found.inputs, *found.outputs)]
     if given != [(name, None) for name in (spec.name, *outputs)]:
         raise ExportError(

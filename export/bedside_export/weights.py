@@ -50,7 +50,23 @@ _REBUILDERS: Final[Mapping[tuple[str, str], Any]] = {
     ("torch", "device"): torch.device,
 }
 """All that a pickle may call; what ``weights_only=True`` allows, and less."""
-_INERT_PACKAGES: Final = ("torch", "torchvision", "torchxrayvision", "numpy")
+_INERT_PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "torchxrayvision",
+    "numpy",
+    # what training checkpoints keep beside the weights: hyper-parameters, paths, callbacks' states
+    "argparse",
+    "collections",
+    "functools",
+    "lightning",
+    "lightning_fabric",
+    "omegaconf",
+    "pathlib",
+    "pytorch_lightning",
+    "segmentation_models_pytorch",
+    "typing",
+)
 _INERT_BUILTINS: Final = (
     "set",
     "frozenset",
@@ -75,6 +91,15 @@ class _Inert:
 
     def __setstate__(self, state: object) -> None:
         self.kept = state if isinstance(state, dict) else {}
+
+    def __setitem__(self, _key: object, _value: object) -> None:
+        """Drop what a subclass of dict holds."""
+
+    def append(self, _value: object) -> None:
+        """Drop what a subclass of list holds."""
+
+    def extend(self, _values: object) -> None:
+        """The same, several at once."""
 
 
 class _Unpickler(pickle.Unpickler):

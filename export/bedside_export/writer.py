@@ -1,8 +1,8 @@
 """All that makes a bundle, into one folder or zip file; or, if an engine disagrees with PyTorch, into none.
 
-    Draft             what the bundle is to say
-    write_bundle      network -> ONNX, golden vectors, parity check, bundle
+    write_bundle      severity network -> ONNX, golden vectors, parity check, bundle
     assemble_bundle   the same from a model file that is there already
+    publish           files of either task, once a check has passed
 
 The same inputs give the same bytes, on one machine with one set of packages and number of threads.
 """
@@ -10,81 +10,67 @@ The same inputs give the same bytes, on one machine with one set of packages and
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from bedside.bundle import MANIFEST, SCHEMA, Bundle, Golden, Input, Licence, Manifest, Output, Score, Stored
+from bedside.bundle import MANIFEST, Bundle
 from bedside.errors import OutputError
-from bedside_export.golden import SOURCE
+from bedside_export.draft import (
+    CARD_FILE,
+    INPUTS_FILE,
+    LICENCE_FILE,
+    MODEL_FILE,
+    OUTPUTS_FILE,
+    PARITY_FILE,
+    TOLERANCES,
+    Draft,
+    make_manifest,
+)
 from bedside_export.onnx import to_onnx
 from bedside_export.parity import Answers, Parity, answer, check_parity
 
-__all__ = ["LICENCE_FILE", "TOLERANCES", "Draft", "assemble_bundle", "check_free", "write_bundle"]
+__all__ = [
+    "LICENCE_FILE",
+    "TOLERANCES",
+    "Draft",
+    "assemble_bundle",
+    "check_free",
+    "npy",
+    "npz",
+    "publish",
+    "write_bundle",
+]
 
-MODEL_FILE: Final = "model.onnx"
-CARD_FILE: Final = "MODEL_CARD.md"
-LICENCE_FILE: Final = "LICENSE.txt"
-"""Where `Draft.licence_text` goes; the name that a wheel's licence collection finds."""
-PARITY_FILE: Final = "parity.json"
-INPUTS_FILE: Final = "golden-inputs.npy"
-OUTPUTS_FILE: Final = "golden-outputs.npz"
-_FILES: Final = (MODEL_FILE, CARD_FILE, LICENCE_FILE, PARITY_FILE, INPUTS_FILE, OUTPUTS_FILE)
-TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "bf16": 0.1}
-"""Precision -> greatest difference of a score from PyTorch's, in score units. Scores are read to a tenth."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold: bundles carry no dates."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a bundle is to say of itself; see `bedside.bundle.Manifest` for the meaning of each.
+class Report(Protocol):
+    """What came of trying a bundle."""
 
-    Raises:
-        BundleError: ``bundle-broken`` if no manifest can say that.
-    """
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        ...
 
-    name: str
-    """Lower-case."""
-    version: str
-    """E.g. ``1.0.0``."""
-    title: str
-    """One line on what it does."""
-    licence: Licence
-    """Terms of the weights; its ``file`` is `LICENCE_FILE`."""
-    licence_text: str
-    """The terms in full."""
-    card: str
-    """The model card, Markdown."""
-    input: Input
-    """What the network takes."""
-    outputs: tuple[Output, ...]
-    """What it gives, in the order in which the PyTorch network returns them."""
-    scores: tuple[Score, ...]
-    """Clinical scores, in the order of the ``severity`` output's channels."""
-    task: str = "cxr-severity"
-    """One of `bedside.bundle.TASKS`."""
-    thresholds: dict[str, float] = field(default_factory=dict)
-    """Limits that quality notes use."""
-    golden_source: str = SOURCE
-    """What the golden pictures are."""
+    def require(self) -> None:
+        """Raise ParityError where it does not pass."""
+        ...
 
-    def __post_init__(self) -> None:
-        """Refuse early what the manifest would refuse in the end."""
-        _manifest(self, dict.fromkeys(_FILES, b""))
+
+ReportT = TypeVar("ReportT", bound=Report)
 
 
 def write_bundle(
@@ -140,18 +126,39 @@ def assemble_bundle(
         CARD_FILE: draft.card.encode(),
         LICENCE_FILE: draft.licence_text.encode(),
         PARITY_FILE: b"{}\n",
-        INPUTS_FILE: _npy(images),
-        OUTPUTS_FILE: _npz(reference),
+        INPUTS_FILE: npy(images),
+        OUTPUTS_FILE: npz(reference),
     }
+    return publish(draft, files, lambda bundle: check_parity(bundle, images, reference), out=out)
+
+
+def publish(
+    draft: Draft, files: Mapping[str, bytes], check: Callable[[Bundle], ReportT], *, out: Path
+) -> ReportT:
+    """Write the files and the manifest, try the bundle, and put it in its place with the report of the trial.
+
+    Args:
+        draft: What the bundle is to say.
+        files: Name -> content of every file that it lists; the parity report is replaced.
+        check: Tries the opened bundle.
+        out: The folder or ``.zip`` file to write, which `check_free` has found free.
+
+    Returns:
+        What ``check`` reported, which is in the bundle.
+
+    Raises:
+        ParityError: The report does not pass; nothing is left at ``out``.
+        OutputError: As `write_bundle`.
+    """
     with _staging(out) as stage:
         folder = stage / "bundle"
         _write_folder(folder, draft, files)
-        parity = check_parity(Bundle.open(folder), images, reference)
-        parity.require()
-        _write_folder(folder, draft, files | {PARITY_FILE: _json(parity.to_json())})
+        report = check(Bundle.open(folder))
+        report.require()
+        _write_folder(folder, draft, {**files, PARITY_FILE: _json(report.to_json())})
         Bundle.open(folder)
         _place(folder, out, stage)
-    return parity
+    return report
 
 
 def check_free(out: Path, *, force: bool) -> None:
@@ -204,34 +211,8 @@ def _write_folder(folder: Path, draft: Draft, files: Mapping[str, bytes]) -> Non
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
         _write(folder / name, data)
-    _write(folder / MANIFEST, _json(asdict(_manifest(draft, files))))
+    _write(folder / MANIFEST, _json(asdict(make_manifest(draft, files))))
     _sync(folder)
-
-
-def _manifest(draft: Draft, files: Mapping[str, bytes]) -> Manifest:
-    return Manifest(
-        schema=SCHEMA,
-        name=draft.name,
-        version=draft.version,
-        task=draft.task,
-        title=draft.title,
-        licence=draft.licence,
-        model_card=CARD_FILE,
-        parity=PARITY_FILE,
-        models={"fp32": MODEL_FILE},
-        input=draft.input,
-        outputs=draft.outputs,
-        scores=draft.scores,
-        golden=Golden(INPUTS_FILE, OUTPUTS_FILE, draft.golden_source),
-        tolerances={
-            precision: {score.name: limit for score in draft.scores}
-            for precision, limit in TOLERANCES.items()
-        },
-        files={
-            name: Stored(len(data), hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items())
-        },
-        thresholds=draft.thresholds,
-    )
 
 
 def _place(folder: Path, out: Path, stage: Path) -> None:
@@ -278,13 +259,15 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _npy(array: npt.NDArray[np.float32]) -> bytes:
+def npy(array: npt.NDArray[Any]) -> bytes:
+    """An array as a ``.npy`` file."""
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
 
 
-def _npz(arrays: Answers) -> bytes:
+def npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Arrays as a compressed ``.npz`` file."""
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()

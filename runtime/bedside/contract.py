@@ -219,6 +219,7 @@ class Golden:
     inputs: str
     """``.npy`` file, ``(N, C, H, W)`` float32: network inputs."""
     outputs: str
-    """``.npz`` file: output name -> array, from the PyTorch network."""
+    """``.npz`` file, from the PyTorch network: output name -> array; for CT ``labels`` ``(N, H, W)`` uint8 and
+    ``expected`` ``(N, K)`` float64, the sums of each tissue's probability."""
     source: str
     """What the pictures are."""

@@ -1,34 +1,33 @@
 """Does an engine answer as the reference did? A bundle's golden vectors, compared in clinical units.
 
     installed      the engines whose packages are here
-    load_golden    the golden inputs and outputs, checked
     verify_golden  run them on an open engine: a `Verdict`
     try_engines    the same for several engines, each opened for it: a `Trial` each
 
-What is compared are the scores before they are clipped to their scales, so that nothing hides behind a bound.
+Of an X-ray bundle the scores are compared before they are clipped to their scales, so that nothing hides behind a
+bound; of a CT bundle, Dice of each tissue and the opacified volume.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from bedside.backends import BACKENDS, Backend, EngineInfo, open_backend
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, BedsideError, BundleError, MissingExtraError
+from bedside.golden import MAX_GOLDEN_BYTES, Golden, load_golden, load_tissue_golden
+from bedside.tissue_counts import TissueCounts, count_tissues
 
 __all__ = [
+    "MAX_GOLDEN_BYTES",
     "Agreement",
     "Golden",
     "Trial",
@@ -41,34 +40,20 @@ __all__ = [
 
 UNAVAILABLE: Final = frozenset({"engine-unsupported", "bundle-precision"})
 """Codes of what this machine, engine or bundle does not have."""
-MAX_GOLDEN_BYTES: Final = 1 << 28
-"""Most bytes of golden outputs, unpacked: 256 MiB, far over what a few pictures take."""
-
-
-_UNREADABLE: Final = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy and zipfile raise on files that are not theirs, or damaged; RuntimeError where one is encrypted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Golden inputs, and what the reference answered on them."""
-
-    images: npt.NDArray[np.float32]
-    """``(N, C, H, W)``, N at least 1: network inputs."""
-    severity: npt.NDArray[np.float32]
-    """``(N, scores)``, finite: the reference's scores, before they are clipped."""
+_VOLUME: Final = "opacity volume in percent"
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far one score of an engine lies from the reference's."""
+    """How far one thing that an engine answers lies from the reference's."""
 
     score: str
-    """``extent`` or ``opacity``."""
+    """``extent`` or ``opacity``; for CT ``opacity volume in percent``, or ``Dice loss of`` a tissue."""
     difference: float
-    """Largest difference over the golden inputs, in score units; infinite where an answer is not finite."""
+    """Largest difference over the golden inputs, or for CT that of all together; infinite where an answer is not
+    finite."""
     tolerance: float
-    """What the bundle allows, in score units."""
+    """What the bundle allows, in the same unit."""
 
     @property
     def passed(self) -> bool:
@@ -85,11 +70,11 @@ class Verdict:
     images: int
     """How many golden inputs there are."""
     agreements: tuple[Agreement, ...]
-    """One a score, in the bundle's order."""
+    """One a score, in the bundle's order; for CT the volume, then each tissue that is there."""
 
     @property
     def passed(self) -> bool:
-        """Whether every score is within its tolerance."""
+        """Whether everything is within its tolerance."""
         return all(agreement.passed for agreement in self.agreements)
 
 
@@ -122,34 +107,6 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name, leaf in BACKENDS.items() if find_spec(leaf.package) is not None)
 
 
-def load_golden(bundle: Bundle) -> Golden:
-    """A bundle's golden vectors.
-
-    Raises:
-        BundleError: ``bundle-broken`` if they are not what the manifest says, or not finite; ``bundle-unsafe``
-            if they are over-large; ``bundle-altered`` if a file has changed.
-    """
-    names, manifest = bundle.manifest.golden, bundle.manifest
-    output = next(output.name for output in manifest.outputs if output.meaning == "severity")
-    try:
-        images = np.load(io.BytesIO(bundle.read(names.inputs)), allow_pickle=False)
-        packed = io.BytesIO(bundle.read(names.outputs))
-        with zipfile.ZipFile(packed) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_GOLDEN_BYTES:
-                raise BundleError(
-                    "bundle-unsafe", f"the golden outputs unpack to over {MAX_GOLDEN_BYTES >> 20} MiB"
-                )
-        with np.load(packed, allow_pickle=False) as outputs:
-            severity = outputs[output]
-    except _UNREADABLE as error:
-        if isinstance(error, BundleError):
-            raise
-        raise _broken("can't be read") from error
-    _check(images, (-1, *manifest.input.shape[1:]))
-    _check(severity, (len(images), len(manifest.scores)))
-    return Golden(images, severity)
-
-
 def verify_golden(bundle: Bundle, backend: Backend) -> Verdict:
     """Run the golden inputs on an engine, one at a time, as in scoring.
 
@@ -170,6 +127,15 @@ def verify_golden(bundle: Bundle, backend: Backend) -> Verdict:
         raise BundleError(
             "bundle-precision", f"the bundle states no tolerance for {info.precision}; it does for {stated}"
         )
+    if manifest.task == "ct-opacity":
+        images, agreements = _compare_tissues(bundle, backend)
+    else:
+        images, agreements = _compare_scores(bundle, backend)
+    return Verdict(info, images, agreements)
+
+
+def _compare_scores(bundle: Bundle, backend: Backend) -> tuple[int, tuple[Agreement, ...]]:
+    manifest = bundle.manifest
     golden = load_golden(bundle)
     largest = np.zeros(len(manifest.scores))
     output = next(output.name for output in manifest.outputs if output.meaning == "severity")
@@ -184,12 +150,40 @@ def verify_golden(bundle: Bundle, backend: Backend) -> Verdict:
             largest = np.maximum(largest, np.abs(given[0].astype(np.float64) - wanted))
         else:
             largest[:] = math.inf
-    limits = manifest.tolerances[info.precision]
-    agreements = tuple(
+    limits = manifest.tolerances[backend.info.precision]
+    return len(golden.images), tuple(
         Agreement(score.name, float(difference), limits[score.name])
         for score, difference in zip(manifest.scores, largest, strict=True)
     )
-    return Verdict(info, len(golden.images), agreements)
+
+
+def _compare_tissues(bundle: Bundle, backend: Backend) -> tuple[int, tuple[Agreement, ...]]:
+    manifest = bundle.manifest
+    golden = load_tissue_golden(bundle)
+    limits = manifest.tolerances[backend.info.precision]
+    output = next(output.name for output in manifest.outputs if output.meaning == "tissues")
+    total: TissueCounts | None = None
+    finite = True
+    for image, labels, expected in zip(golden.images, golden.labels, golden.expected, strict=True):
+        given = backend.run({manifest.input.name: image[None]})[output]  # (C, H, W) -> (1, C, H, W)
+        if given.shape != (1, len(expected), *labels.shape):
+            raise BackendError(
+                "engine-failed", f"the engine's tissues are of shape {given.shape}; use another engine"
+            )
+        finite = finite and bool(np.isfinite(given).all())
+        counts = count_tissues(labels, expected, given[0])
+        total = counts if total is None else total + counts
+    if total is None or not finite:
+        return len(golden.images), (Agreement(_VOLUME, math.inf, limits["volume_percent"]),)
+    there = np.flatnonzero(~total.absent())
+    losses = total.dice_loss()
+    return len(golden.images), (
+        Agreement(_VOLUME, total.volume_percent(manifest.tissues), limits["volume_percent"]),
+        *(
+            Agreement(f"Dice loss of {manifest.tissues[k].name}", float(losses[k]), limits["dice_loss"])
+            for k in there
+        ),
+    )
 
 
 def try_engines(bundle: Bundle, backends: Iterable[str], precisions: Iterable[str]) -> Iterator[Trial]:
@@ -208,17 +202,3 @@ def try_engines(bundle: Bundle, backends: Iterable[str], precisions: Iterable[st
         except BedsideError as problem:
             error = problem
         yield Trial(name, precision, verdict, error)
-
-
-def _check(array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:
-    fits = array.ndim == len(shape) and all(
-        wanted in (size, -1) for size, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits or array.dtype != np.float32 or not array.size:
-        raise _broken(f"are {array.dtype} {array.shape} where float32 {shape} is wanted")
-    if not np.isfinite(array).all():
-        raise _broken("hold NaN or infinity")
-
-
-def _broken(what: str) -> BundleError:
-    return BundleError("bundle-broken", f"the golden vectors {what}; export the bundle again")

@@ -12,6 +12,7 @@ import torch
 from bedside.backends import open_backend
 from bedside.bundle import Bundle
 from bedside_export import cli
+from bedside_export.cli import cxr_severity
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -134,7 +135,7 @@ def test_an_engine_that_disagrees_ends_with_code_1(
     def refuse(_: object) -> None:
         raise ParityError("onnxruntime fp32 does not answer as PyTorch does (x); no bundle is written")
 
-    monkeypatch.setattr(cli, "_export", refuse)
+    monkeypatch.setattr(cxr_severity, "_export", refuse)
     assert _run(monkeypatch, "cxr-severity", "--weights", "random:0", "--out", tmp_path / "bundle") == 1
     assert capsys.readouterr().err.startswith("error: onnxruntime fp32 does not answer")
 

@@ -17,12 +17,12 @@ from tiny_bundle import (
     Network,
     golden_images,
     make_bundle,
-    manifest_of,
     read_manifest,
     seal,
     write_manifest,
     zip_bundle,
 )
+from tiny_ct_bundle import make_ct_bundle
 
 
 @pytest.fixture
@@ -166,9 +166,7 @@ def test_verify_refuses_a_newer_schema(bundle: Path) -> None:
 
 
 def test_a_bundle_for_another_task_is_told(tmp_path: Path) -> None:
-    scores = manifest_of(Network())["scores"]
-    other = make_bundle(tmp_path / "ct", task="ct-opacity", scores=scores)
-    done = invoke("score", "x.png", "--bundle", other)
+    done = invoke("score", "x.png", "--bundle", make_ct_bundle(tmp_path / "ct"))
     assert done.exit_code == 2
     assert done.stderr.endswith("[bundle-task]\n")
 

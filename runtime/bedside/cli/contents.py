@@ -10,6 +10,8 @@ from typing import Any
 from bedside.bundle import Bundle, Output, Score
 from bedside.cli.console import field
 from bedside.cli.detail import describe_licence
+from bedside.contract import Input, Tiling, Tissue
+from bedside.manifest import Manifest
 
 __all__ = ["contents_of", "describe_contents"]
 
@@ -46,12 +48,9 @@ def _facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     )
     for score in manifest.scores:
         yield f"score {score.name}", _describe_score(score)
-    spec = manifest.input
-    yield "input", f"{spec.name} float32 {_describe_shape(spec.shape)}"
-    yield (
-        "",
-        f"black {spec.low:g}, white {spec.high:g}, outside the picture {spec.outside:g}, crop {spec.crop}",
-    )
+    yield "input", f"{manifest.input.name} float32 {_describe_shape(manifest.input.shape)}"
+    yield "", _describe_input(manifest.input)
+    yield from _scan_facts(manifest)
     for output in manifest.outputs:
         yield f"output {output.name}", _describe_output(output)
     for precision, name in manifest.models.items():
@@ -60,12 +59,61 @@ def _facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
         yield f"model {precision}", f"{name}, ONNX IR {model.ir_version}, operator set {opsets}"
         yield "", ", ".join(f"{count} {operator}" for operator, count in sorted(model.operators.items()))
     for precision, limits in manifest.tolerances.items():
-        yield f"tolerance {precision}", ", ".join(f"{score} {limit:g}" for score, limit in limits.items())
+        yield f"tolerance {precision}", ", ".join(f"{what} {limit:g}" for what, limit in limits.items())
     if manifest.thresholds:
         yield "thresholds", ", ".join(f"{name} {limit:g}" for name, limit in manifest.thresholds.items())
     yield "golden vectors", manifest.golden.source
     for number, (name, stored) in enumerate(sorted(manifest.files.items())):
         yield "" if number else "files", f"{stored.bytes:>12,} bytes  {stored.sha256[:12]}  {name}"
+
+
+def _scan_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What only a bundle for CT says."""
+    if manifest.tiling is not None:
+        yield "tiles", _describe_tiling(manifest.tiling, manifest.input)
+    for label, tissue in enumerate(manifest.tissues):
+        yield f"tissue {label}", _describe_tissue(tissue)
+    interval = manifest.volume_interval
+    if interval is not None:
+        yield (
+            "opacity interval",
+            f"{interval.level:.0%} from {interval.low:g} to {interval.high:g} times the volume, {interval.method}",
+        )
+    for tissue, row in zip(manifest.tissues, manifest.confusion, strict=False):
+        shares = (
+            f"{share:.0%} {other.name}" for other, share in zip(manifest.tissues, row, strict=True) if share
+        )
+        yield f"{tissue.name} is", ", ".join(shares)
+
+
+def _describe_input(spec: Input) -> str:
+    if spec.hu_window is None:
+        return (
+            f"black {spec.low:g}, white {spec.high:g}, outside the picture {spec.outside:g}, crop {spec.crop}"
+        )
+    low, high = spec.hu_window
+    spacing = (
+        "the scan's own"
+        if spec.spacing_mm is None
+        else " x ".join(f"{mm:g}" for mm in spec.spacing_mm) + " mm"
+    )
+    return f"HU from {low:g} to {high:g} as {spec.low:g} to {spec.high:g}, spacing in the slice {spacing}"
+
+
+def _describe_tiling(tiling: Tiling, spec: Input) -> str:
+    size = " x ".join(map(str, tiling.size))
+    if None in spec.shape[2:]:
+        size += f" (or multiples of {tiling.multiple} from {tiling.smallest} on)"
+    slices = f", {2 * tiling.context + 1} neighbouring slices" if tiling.context else ""
+    skip = {"constant": "of one value", "body": "of one value or without body"}[tiling.skip]
+    return (
+        f"{size}{slices}, overlap {tiling.overlap:.0%}, {tiling.weights} weights; those {skip} are left out"
+    )
+
+
+def _describe_tissue(tissue: Tissue) -> str:
+    kind = "opacity" if tissue.opacity else "lung" if tissue.lung else "not lung"
+    return f"{tissue.name}: {kind}{f', {tissue.side}' if tissue.side else ''}"
 
 
 def _describe_score(score: Score) -> str:
@@ -77,7 +125,9 @@ def _describe_score(score: Score) -> str:
 
 
 def _describe_shape(shape: tuple[int | None, ...]) -> str:
-    return " x ".join("N" if size is None else str(size) for size in shape)
+    return " x ".join(
+        str(size) if size is not None else "any" if axis else "N" for axis, size in enumerate(shape)
+    )
 
 
 def _describe_output(output: Output) -> str:

@@ -13,7 +13,7 @@ from bedside.cli.console import emit
 @click.argument("bundle")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def inspect(*, bundle: str, as_json: bool) -> None:
-    """Show all that BUNDLE says of itself: scores, input, outputs, models, tolerances, licence, files.
+    """Show all that BUNDLE says of itself: scores or tissues, input, outputs, models, tolerances, licence, files.
 
     BUNDLE is a folder, a zip file, or the name of a built-in bundle. Its files are checked against their hashes.
     """

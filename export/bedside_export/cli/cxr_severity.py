@@ -1,30 +1,22 @@
-"""``bedside-export``: turn networks into bundles. Wires, no logic. Not for clinical use."""
+"""``bedside-export cxr-severity``: a chest X-ray network becomes a bundle."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bedside.errors import BedsideError, MissingExtraError
-from bedside.version import __version__
-from bedside_export.errors import ExportError, ParityError
+from bedside_export.cli.console import PATH, read_text, say
+from bedside_export.errors import ExportError
 
 if TYPE_CHECKING:
     from bedside_export.heads import Head
     from bedside_export.models import Classifier
     from bedside_export.parity import Parity
 
-__all__ = ["main"]
-
-REFUSED: Final = 1
-"""Exit code where an engine disagrees with PyTorch."""
-USAGE: Final = 2
-"""Exit code of wrong usage or set-up."""
-_PATH: Final = click.Path(path_type=Path)
+__all__ = ["export_severity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +39,7 @@ class Request:
     commercial_use: bool
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="bedside-export")
-def cli() -> None:
-    """Turn networks into bundles that bedside runs. Not for clinical use."""
-
-
-@cli.command("cxr-severity")
+@click.command("cxr-severity")
 @click.option(
     "--weights",
     required=True,
@@ -65,7 +51,7 @@ def cli() -> None:
     metavar="NAME",
     help="For a file: torchxrayvision's name of the weights, if its own name is lost.",
 )
-@click.option("--cache", type=_PATH, metavar="DIR", help="Folder for downloads. [default: torchxrayvision's]")
+@click.option("--cache", type=PATH, metavar="DIR", help="Folder for downloads. [default: torchxrayvision's]")
 @click.option(
     "--head",
     type=click.Choice(["v1", "fit"]),
@@ -75,11 +61,11 @@ def cli() -> None:
 )
 @click.option(
     "--scores",
-    type=_PATH,
+    type=PATH,
     metavar="CSV",
     help="For fit: columns image, geographic_mean, opacity_mean and patientid.",
 )
-@click.option("--images", type=_PATH, metavar="DIR", help="For fit: folder of the pictures in --scores.")
+@click.option("--images", type=PATH, metavar="DIR", help="For fit: folder of the pictures in --scores.")
 @click.option(
     "--inputs",
     type=click.Choice(["one", "four", "eighteen", "features"]),
@@ -87,12 +73,12 @@ def cli() -> None:
     show_default=True,
     help="For fit: what the regression reads.",
 )
-@click.option("--out", type=_PATH, required=True, metavar="DIR|FILE.zip", help="The bundle to write.")
+@click.option("--out", type=PATH, required=True, metavar="DIR|FILE.zip", help="The bundle to write.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--name", help="Name of the bundle. [default: after the weights]")
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
 @click.option("--licence", metavar="SPDX", help="Terms of the bundle. [default: those of the weights]")
-@click.option("--licence-text", type=_PATH, metavar="FILE", help="The terms in full; needs --licence.")
+@click.option("--licence-text", type=PATH, metavar="FILE", help="The terms in full; needs --licence.")
 @click.option("--commercial-use", is_flag=True, help="The terms allow commercial use; needs --licence.")
 def export_severity(**options: Any) -> None:
     """Export a chest X-ray severity bundle: score, activation map and pathologies in one network.
@@ -115,22 +101,22 @@ def export_severity(**options: Any) -> None:
 
 def _export(request: Request) -> Parity:
     _check(request)
-    _say("loading PyTorch and the weights")
+    say("loading PyTorch and the weights")
     from bedside_export.golden import golden_inputs  # noqa: PLC0415 - PyTorch takes seconds; --help does not
     from bedside_export.models import SeverityDenseNet, load_classifier  # noqa: PLC0415
     from bedside_export.severity import Naming, draft_severity  # noqa: PLC0415
     from bedside_export.writer import check_free, write_bundle  # noqa: PLC0415
 
     check_free(request.out, force=request.force)
-    text = None if request.licence_text is None else _read_text(request.licence_text)
+    text = None if request.licence_text is None else read_text(request.licence_text)
     classifier = load_classifier(request.weights, kind=request.weights_kind, cache=request.cache)
     head = _make_head(request, classifier)
     naming = Naming(request.name, request.version, request.licence, text, request.commercial_use)
     draft = draft_severity(classifier, head, naming)
     network = SeverityDenseNet(classifier, head)
-    _say("making test pictures from the phantom")
+    say("making test pictures from the phantom")
     images = golden_inputs(draft.input)
-    _say("exporting, and comparing every engine with PyTorch")
+    say("exporting, and comparing every engine with PyTorch")
     return write_bundle(draft, network, images, out=request.out, force=request.force)
 
 
@@ -168,47 +154,12 @@ def _fit(request: Request, classifier: Classifier) -> Head:
     labels = input_labels(request.inputs, classifier)
     table = read_scores(request.scores, request.images)
     if not table.grouped:
-        _say(
+        say(
             "note: no column patientid, so each picture counts as a patient and the intervals may be too narrow"
         )
-    _say(f"reading {len(table.images)} pictures")
+    say(f"reading {len(table.images)} pictures")
     inputs = measure_inputs(classifier, table.images, input_rule(classifier), labels=labels)
     fit = fit_head(inputs, table, labels=labels)
     for score, error, alpha in zip(fit.head.scores, fit.errors, fit.alphas, strict=True):
-        _say(f"{score.title}: mean absolute error {error:.2f} on patients not seen (ridge {alpha:g})")
+        say(f"{score.title}: mean absolute error {error:.2f} on patients not seen (ridge {alpha:g})")
     return fit.head
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError("the licence text can't be read as UTF-8; give a text file") from error
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def main() -> None:
-    """Run the command; every refusal is one line on stderr and an exit code."""
-    try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as signal:
-        sys.exit(signal.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(USAGE)
-    except click.Abort:
-        click.echo("interrupted; nothing was written", err=True)
-        sys.exit(130)
-    except ModuleNotFoundError as error:
-        missing = MissingExtraError.of(str(error.name), "export", "bedside-export")
-        click.echo(f"error: {missing.message}", err=True)
-        sys.exit(USAGE)
-    except ParityError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(REFUSED)
-    except (ExportError, BedsideError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(USAGE)

@@ -1,0 +1,168 @@
+"""Training of the CT network on distorted slices, with a running average of its weights."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import Tensor, nn
+
+from bedside_export.recipes.ct_augment import Distortion, distort
+from bedside_export.recipes.ct_data import Fold
+from bedside_export.recipes.ct_lungs import LEFT_OPACITY, Labels
+from bedside_export.recipes.ct_network import OpacityNetwork, to_input
+
+log = logging.getLogger(__name__)
+
+VIEWS: Final = ((192, 256), (192, 192), (256, 256), (192, 192))
+"""Heights and widths of training batches, in turn: whole slices and tiles of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Every choice of the training."""
+
+    steps: int = 500
+    """Batches."""
+    batch: int = 8
+    """Slices a batch."""
+    rate: float = 1.5e-3
+    """Greatest learning rate of the encoder; the decoder's is twice that."""
+    weight_decay: float = 0.01
+    """AdamW's, of weights with two axes and more."""
+    warm_up: float = 0.1
+    """Share of the steps in which the rate rises; it falls as a cosine afterwards."""
+    average: float = 0.985
+    """Decay of the running average of the weights, a step; the average is what is kept."""
+    lung_weight: float = 1.0
+    """How often a slice with lung and without opacity is drawn."""
+    opacity_weight: float = 1.5
+    """How often a slice with opacity is drawn."""
+    other_weight: float = 0.6
+    """How often a slice without lung is drawn."""
+    overlap: float = 0.5
+    """Weight of the overlap (soft Dice) beside the cross-entropy, which keeps probabilities honest."""
+    seed: int = 0
+    """Of chance."""
+    distortion: Distortion = field(default_factory=Distortion)
+    """How far slices are distorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """A case as the network sees it."""
+
+    hu: Tensor
+    """``(Z, 256, 256)`` int16 HU."""
+    labels: Tensor
+    """``(Z, 256, 256)`` uint8 classes."""
+
+    @staticmethod
+    def of(hu: np.ndarray, labels: Labels) -> Arrays:
+        """From HU and classes ``(Z, 256, 256)``."""
+        return Arrays(torch.from_numpy(np.asarray(hu, np.int16)), torch.from_numpy(labels))
+
+
+def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - soft Dice, pooled over the batch: opacity of both sides, and lungs with it, halves."""
+    shares = logits.softmax(1)
+    pairs = (
+        (shares[:, LEFT_OPACITY:].sum(1), labels >= LEFT_OPACITY),
+        (1 - shares[:, 0], labels > 0),
+    )
+    losses = [1 - (2 * (p * t).sum() + 100) / (p.sum() + t.sum() + 100) for p, t in pairs]
+    return (losses[0] + losses[1]) / 2
+
+
+def _weights(labels: Tensor, recipe: Recipe) -> Tensor:
+    """How often each slice ``(Z,)`` is drawn."""
+    pixels = (labels >= LEFT_OPACITY).sum((1, 2))
+    lung = (labels > 0).sum((1, 2))
+    weights = torch.full((len(labels),), recipe.other_weight)
+    weights[lung > 0] = recipe.lung_weight
+    weights[pixels > 0] = recipe.opacity_weight
+    return weights
+
+
+def _optimiser(network: OpacityNetwork, recipe: Recipe) -> torch.optim.AdamW:
+    groups = []
+    for front in (True, False):
+        for flat in (True, False):
+            parameters = [
+                p
+                for name, p in network.named_parameters()
+                if p.requires_grad and name.startswith(("stem", "levels")) == front and (p.ndim < 2) == flat
+            ]
+            rate = recipe.rate if front else 2 * recipe.rate
+            decay = 0.0 if flat else recipe.weight_decay
+            groups.append({"params": parameters, "lr": rate, "weight_decay": decay, "rate": rate})
+    return torch.optim.AdamW(groups)
+
+
+def _share(step: int, recipe: Recipe) -> float:
+    """The learning rate at a step, in parts of the greatest."""
+    part = (step + 1) / recipe.steps
+    if part < recipe.warm_up:
+        return part / recipe.warm_up
+    return 0.5 * (1 + math.cos(math.pi * (part - recipe.warm_up) / (1 - recipe.warm_up))) + 1e-3
+
+
+def _move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    theirs = network.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name].detach(), 1 - decay)
+        else:
+            value.copy_(theirs[name])
+
+
+def train_network(
+    fold: Fold, cases: Mapping[str, Arrays], recipe: Recipe, *, imagenet: bool = True
+) -> OpacityNetwork:
+    """A trained network, in evaluation mode.
+
+    Args:
+        fold: Whom to learn from.
+        cases: All cases by name; only the fold's are touched.
+        recipe: Choices.
+        imagenet: Start from ImageNet weights; without, from chance (for tests).
+    """
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    hu = torch.cat([cases[n].hu for n in fold.training])
+    labels = torch.cat([cases[n].labels for n in fold.training])
+    weights = _weights(labels, recipe)
+    network = OpacityNetwork(imagenet=imagenet).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    average = deepcopy(network)
+    optimiser = _optimiser(network, recipe)
+    started, shown = time.monotonic(), 0.0
+    for step in range(recipe.steps):
+        rows = torch.multinomial(weights, recipe.batch, replacement=True, generator=generator)
+        size = VIEWS[step % len(VIEWS)]
+        views, classes = distort(hu[rows].float(), labels[rows], size, recipe.distortion, generator)
+        for group in optimiser.param_groups:
+            group["lr"] = group["rate"] * _share(step, recipe)
+        inputs = to_input(views).contiguous(memory_format=torch.channels_last)
+        logits = network(inputs)
+        loss = F.cross_entropy(logits, classes) + recipe.overlap * overlap_loss(logits, classes)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_((p for p in network.parameters() if p.requires_grad), 2.0)
+        optimiser.step()
+        _move_average(average, network, min(recipe.average, (step + 1) / (step + 10)))
+        shown = 0.95 * shown + 0.05 * float(loss.detach())
+        if step % 50 == 49:
+            known = shown / (1 - 0.95 ** (step + 1))
+            log.info(
+                "step %d of %d, %.0f s, loss %.4f", step + 1, recipe.steps, time.monotonic() - started, known
+            )
+    return average.eval()

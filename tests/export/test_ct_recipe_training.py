@@ -1,0 +1,280 @@
+"""The CT recipe's network, distortions, training and report, on synthetic slices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+
+from bedside.bundle import Input
+from bedside_export.onnx import to_onnx
+from bedside_export.recipes import ct_report as report
+from bedside_export.recipes.ct_augment import MIRRORED, Distortion, consolidate, distort, place
+from bedside_export.recipes.ct_data import AIR_HU, Case, Fold
+from bedside_export.recipes.ct_lungs import CLASSES, LEFT, LEFT_OPACITY, RIGHT, RIGHT_OPACITY
+from bedside_export.recipes.ct_network import STRIDE, WINDOW_HU, OpacityNetwork, build_network, to_input
+from bedside_export.recipes.ct_opacity import main
+from bedside_export.recipes.ct_training import Arrays, Recipe, overlap_loss, train_network
+
+STILL = Distortion(
+    shift=0,
+    scale=0,
+    stretch=0,
+    rotation=0,
+    mirror=0,
+    crop=0,
+    level=0,
+    contrast=0,
+    density=0,
+    sharpness=0,
+    noise=0,
+    consolidation=0,
+    nonsense=0,
+)
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def slices() -> tuple[torch.Tensor, torch.Tensor]:
+    """HU and classes ``(4, 256, 256)``: two lungs, opacity low in both."""
+    hu, labels = torch.full((4, 256, 256), 40.0), torch.zeros(4, 256, 256, dtype=torch.uint8)
+    for lung, dense, left in ((RIGHT, RIGHT_OPACITY, 60), (LEFT, LEFT_OPACITY, 150)):
+        hu[:, 60:200, left : left + 50], labels[:, 60:200, left : left + 50] = -850, lung
+        hu[:, 160:200, left : left + 50], labels[:, 160:200, left : left + 50] = -400, dense
+    hu[:, :30] = hu[:, 230:] = AIR_HU
+    return hu, labels
+
+
+@pytest.fixture(scope="module")
+def network() -> OpacityNetwork:
+    torch.manual_seed(0)
+    return build_network().eval()
+
+
+class TestDistortion:
+    def test_without_distortion_a_whole_view_is_the_slice(
+        self, slices: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        views, classes = place(*slices, (256, 256), STILL, chance())
+        assert torch.allclose(views[:, 0], slices[0], atol=0.1)
+        assert torch.equal(classes, slices[1].long())
+
+    def test_mirrored_slice_swaps_the_sides(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        views, classes = place(*slices, (256, 256), replace(STILL, mirror=1), chance())
+        assert torch.allclose(views[:, 0], slices[0].flip(2), atol=0.1)
+        assert torch.equal(classes, torch.tensor(MIRRORED)[slices[1].long()].flip(2))
+        columns = torch.arange(256.0).expand(4, 256, 256)
+        assert columns[classes == LEFT].mean() > columns[classes == RIGHT].mean()
+
+    def test_outside_the_slice_is_air_and_background(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        hu, labels = torch.full_like(slices[0], 40), torch.full_like(slices[1], LEFT)
+        views, classes = place(hu, labels, (256, 256), replace(STILL, shift=0.5), chance(1))
+        assert (classes == 0).any()
+        assert (views[:, 0][classes == 0] < 40).all()
+        assert (views[:, 0] == AIR_HU).any()
+
+    def test_labels_stay_on_their_tissue(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        how = replace(Distortion(), level=0, contrast=0, density=0, noise=0, nonsense=0, consolidation=0)
+        views, classes = place(*slices, (192, 192), how, chance(2))
+        for of, hu in ((0, 40), (LEFT, -850), (RIGHT, -850), (LEFT_OPACITY, -400), (RIGHT_OPACITY, -400)):
+            values = views[:, 0][classes == of]
+            near = ((values - hu).abs() < 30).float().mean()
+            assert near > (0.5 if of == 0 else 0.9)  # air is background, too
+
+    def test_consolidation_touches_opacity_only_and_makes_it_denser(
+        self, slices: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        hu, labels = slices[0][:, None], slices[1].long()
+        denser = consolidate(hu, labels, replace(STILL, consolidation=1), chance())
+        opacity = labels >= LEFT_OPACITY
+        assert torch.equal(denser[:, 0][~opacity], hu[:, 0][~opacity])
+        change = (denser - hu)[:, 0][opacity]
+        assert change.min() >= 0
+        assert change.mean() > 50
+        assert denser[:, 0][opacity].max() <= 40 + 1e-3
+
+    def test_nonsense_has_no_lung(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        _, classes = distort(*slices, (192, 256), replace(STILL, nonsense=1), chance())
+        assert not classes.any()
+
+    def test_same_seed_same_slices(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        first, second = (distort(*slices, (192, 256), Distortion(), chance(3)) for _ in range(2))
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1], second[1])
+
+
+class TestNetwork:
+    def test_window_maps_to_its_ends(self) -> None:
+        hu = torch.tensor([-2000.0, WINDOW_HU[0], sum(WINDOW_HU) / 2, WINDOW_HU[1], 3000.0])
+        assert to_input(hu).tolist() == pytest.approx([-1, -1, 0, 1, 1])
+
+    def test_is_small(self, network: OpacityNetwork) -> None:
+        assert sum(p.numel() for p in network.parameters()) * 4 < 10e6
+
+    @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter and its own deprecation
+    def test_onnx_equals_torch_at_any_size(self, network: OpacityNetwork) -> None:
+        spec = Input("slices", (None, 1, None, None), low=-1.0, high=1.0, outside=-1.0, hu_window=WINDOW_HU)
+        model = to_onnx(network, spec, ("logits",), tile=(64, 64), multiple=STRIDE)
+        assert len(model) < 10e6
+        kinds = {n.op_type for n in onnx.load_from_string(model).graph.node}
+        assert kinds <= {
+            "Conv",
+            "Clip",
+            "Relu",
+            "Add",
+            "Resize",
+            "Pad",
+            "Concat",
+            "Shape",
+            "Gather",
+            "Constant",
+        }
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        for shape in ((1, 1, 64, 96), (3, 1, 96, 64)):
+            x = torch.rand(shape, generator=chance()) * 2 - 1
+            (found,) = session.run(None, {"slices": x.numpy()})
+            assert found.shape == (shape[0], len(CLASSES), *shape[2:])
+            with torch.no_grad():
+                assert np.abs(network(x).numpy() - found).max() < 1e-4
+
+    def test_side_is_one_question_for_lung_and_opacity(self, network: OpacityNetwork) -> None:
+        with torch.no_grad():
+            y = network(torch.rand(1, 1, 64, 64, generator=chance()))
+        assert torch.allclose(y[:, LEFT] - y[:, RIGHT], y[:, LEFT_OPACITY] - y[:, RIGHT_OPACITY], atol=1e-5)
+
+
+class TestTraining:
+    def test_overlap_loss_of_the_truth_is_nought(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        labels = slices[1].long()
+        logits = 50.0 * torch.nn.functional.one_hot(labels, len(CLASSES)).permute(0, 3, 1, 2).float()
+        assert float(overlap_loss(logits, labels)) < 1e-3
+        assert float(overlap_loss(-logits, labels)) > 0.5
+
+    def test_a_step_learns_only_from_the_fold_and_repeats(
+        self, slices: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        mine = Arrays(slices[0].short(), slices[1])
+        recipe = replace(Recipe(), steps=2, batch=2)
+        first, second = (
+            train_network(Fold(("001",), "002"), {"001": mine}, recipe, imagenet=False) for _ in range(2)
+        )
+        assert not first.training
+        assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+        start = build_network()
+        assert torch.equal(first.sides.weight, start.sides.weight)
+
+
+class TestReport:
+    @staticmethod
+    def case() -> tuple[Case, np.ndarray]:
+        labels = np.zeros((2, 256, 256), np.uint8)
+        labels[:, 60:200, 150:200], labels[:, 60:200, 60:110] = LEFT, RIGHT
+        labels[0, 160:200, 150:200] = LEFT_OPACITY
+        return Case("001", np.zeros((2, 256, 256), np.float32), labels[:, ::2, ::2] >= LEFT_OPACITY), labels
+
+    def test_truth_measures_as_perfect(self) -> None:
+        case, truth = self.case()
+        coarse = truth[:, ::2, ::2]
+        found = report.Found(truth, coarse, (coarse >= LEFT_OPACITY).astype(np.float32))
+        measured = report.measure_case(case, truth, found)
+        ones = (
+            "opacity_dice",
+            "lung_dice",
+            "left_lung_dice",
+            "hard_volume_over_true",
+            "expected_volume_over_true",
+        )
+        assert [measured[k] for k in ones] == [1.0] * len(ones)
+        assert measured["wrong_side_share"] == 0
+        assert measured["opacity_in_slices_without_share"] == {"slices": 1, "of_their_lung": 0.0}
+
+    def test_half_of_the_opacity_found(self) -> None:
+        case, truth = self.case()
+        half = truth.copy()
+        half[0, 180:200, 150:200] = LEFT
+        coarse = half[:, ::2, ::2]
+        found = report.Found(half, coarse, np.where(case.opacity, np.float32(0.25), np.float32(0)))
+        measured = report.measure_case(case, truth, found)
+        assert measured["opacity_dice"] == pytest.approx(2 / 3)
+        assert measured["hard_volume_over_true"] == pytest.approx(0.5)
+        assert measured["expected_volume_over_true"] == pytest.approx(0.25)
+        assert measured["lung_dice"] == 1
+
+    def test_swapped_sides_are_counted(self) -> None:
+        case, truth = self.case()
+        swapped = np.asarray(MIRRORED, np.uint8)[truth]
+        found = report.Found(swapped, swapped[:, ::2, ::2], case.opacity.astype(np.float32))
+        measured = report.measure_case(case, truth, found)
+        assert measured["wrong_side_share"] == 1
+        assert measured["lung_dice"] == 1
+        assert measured["left_lung_dice"] == 0
+
+    def test_empty_masks_have_no_dice(self) -> None:
+        nothing = np.zeros((1, 2, 2), bool)
+        assert report.dice(nothing, nothing) is None
+        assert report.dice(nothing, ~nothing) == 0
+
+    def test_interval_is_the_extremes_with_the_level_that_so_many_support(self) -> None:
+        found = report.interval([0.5, 0.8, 1.25, 1.0, 1.0, 1.0, 1.0], "measured")
+        assert (found["low"], found["high"], found["level"]) == (0.8, 2.0, 0.75)
+        # Seven draws and an eighth of the same kind: it is neither least nor greatest in 6 of 8 orders.
+        draws = np.random.default_rng(0).normal(size=(4000, 8))
+        inside = (draws[:, 7] > draws[:, :7].min(1)) & (draws[:, 7] < draws[:, :7].max(1))
+        assert inside.mean() == pytest.approx(found["level"], abs=0.03)
+
+    def test_interval_takes_in_the_answer_itself(self) -> None:
+        found = report.interval([0.5, 0.8], "measured")
+        assert (found["low"], found["high"]) == (1.0, 2.0)
+
+    def test_confusion_and_reliability_count_voxels(self) -> None:
+        truth, found = np.array([0, 0, 4, 4], np.uint8), np.array([0, 2, 4, 2], np.uint8)
+        counts = report.cross_tabulate(truth, found)
+        assert counts.sum() == 4
+        assert (counts[0, 0], counts[0, 2], counts[4, 2], counts[4, 4]) == (1, 1, 1, 1)
+        rows = report.share_rows(counts.T)
+        assert rows[2] == [0.5, 0, 0, 0, 0.5]
+        assert rows[1] == [0, 1, 0, 0, 0]
+        bins = report.reliability(np.array([0.05, 0.95, 1.0], np.float32), np.array([False, True, False]))
+        assert bins[0].tolist() == [1, 0]
+        assert bins[9].tolist() == [2, 1]
+
+    def test_what_is_found_does_not_depend_on_how_slices_are_grouped(self, network: OpacityNetwork) -> None:
+        hu = torch.rand(9, 64, 64, generator=chance()) * 1200 - 1000
+        whole = report.find(network, hu)
+        assert whole.labels.shape == (9, 64, 64)
+        assert whole.coarse.shape == whole.opacity.shape == (9, 32, 32)
+        alone = report.find(network, hu[8:])
+        assert np.allclose(whole.opacity[8:], alone.opacity, atol=1e-5)
+
+
+class TestCommand:
+    def test_needs_a_folder_to_write_to(self) -> None:
+        done = CliRunner().invoke(main, ["train"])
+        assert done.exit_code == 2
+        assert "--out" in done.output
+
+    def test_refuses_a_case_that_is_not_there(self) -> None:
+        assert CliRunner().invoke(main, ["evaluate", "--cases", "008"]).exit_code == 2
+
+
+def test_metrics_can_be_written_as_json(tmp_path: Path) -> None:
+    case, truth = TestReport.case()
+    coarse = truth[:, ::2, ::2]
+    found = report.Found(truth, coarse, case.opacity.astype(np.float32))
+    measured = [{**report.measure_case(case, truth, found), "case": n} for n in ("001", "002")]
+    summary = report.summarise(
+        measured, report.cross_tabulate(truth, truth), report.reliability(found.opacity, case.opacity)
+    )
+    (tmp_path / "metrics.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert summary["over_cases"]["opacity_dice"]["mean"] == 1
+    assert np.allclose(np.sum(summary["confusion"]["true_given_found"], axis=1), 1)
