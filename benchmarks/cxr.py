@@ -18,7 +18,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,8 +28,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from machine import describe_machine
 from packaging.requirements import Requirement
 from PIL import Image
+from processes import PAUSE_S, ask, peak_mib, start, stop
 
 SIDES: Final = Path(__file__).parent / "sides"
 COLLECTION: Final = Path(__file__).parents[2] / "shared" / "data" / "cxr" / "images"
@@ -42,8 +43,8 @@ AS_THEY_ARE: Final = "as they are"
 AT_DETECTOR: Final = f"enlarged to {DETECTOR} pixels"
 SIZES: Final = (AS_THEY_ARE, AT_DETECTOR)
 REFERENCE: Final = "torchxrayvision"
-PAUSE_S: Final = 0.03
-"""Between two runs, so that one side's spinning threads are asleep when the next begins."""
+PACKAGES: Final = ("torch", "torchxrayvision", "onnxruntime", "openvino", "numpy", "pydicom", "bedside")
+"""What is compared, and what it stands on."""
 INSTALLED: Final = {"reference": ("torchxrayvision", ()), "ours": ("bedside", ("cpu",))}
 """Side -> distribution and extras whose installed files are added up with all that they need."""
 
@@ -85,33 +86,7 @@ class Side:
 
     def start(self) -> subprocess.Popen[str]:
         """A fresh process."""
-        return subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def ask(process: subprocess.Popen[str], image: Path) -> dict[str, Any]:
-    """Have one image scored; the side's own answer."""
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the process has no pipes")
-    process.stdin.write(f"{image}\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise click.ClickException(f"a side died on {image.name}; its message stands above")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
-
-
-def peak_mib(process: subprocess.Popen[str]) -> float:
-    """Peak resident set of a live process in MiB, from Linux' own count (VmHWM)."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no VmHWM in /proc")
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """End a side by closing its input."""
-    process.communicate()
+        return start(self.command)
 
 
 def measure_warm(sides: list[Side], sizes: dict[str, list[Path]], rounds: int) -> None:
@@ -168,30 +143,6 @@ def installed_mib(distribution: str, extras: tuple[str, ...]) -> float:
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *active)):
                 wanted.append((requirement.name, tuple(sorted(requirement.extras))))
     return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
-
-
-def describe_machine(threads: int) -> dict[str, Any]:
-    """What the figures were measured on."""
-    info = Path("/proc/cpuinfo").read_text()
-    flags = next((line for line in info.splitlines() if line.startswith("flags")), "").split()
-    model = next(
-        (line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")), ""
-    )
-    names = ("torch", "torchxrayvision", "onnxruntime", "openvino", "numpy", "pydicom", "bedside")
-    return {
-        "processor": model or platform.processor(),
-        "flags": [
-            flag
-            for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-            if flag in flags
-        ],
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
-    }
 
 
 def prepare(folder: Path, seed: int) -> tuple[Path, Path]:
@@ -357,7 +308,7 @@ def main(  # noqa: PLR0913 - click hands over each option
     json_path: Path | None,
 ) -> None:
     """Compare torchxrayvision in PyTorch eager with bedside, from file to score."""
-    machine = describe_machine(threads)
+    machine = describe_machine(threads, PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
         source = images or (COLLECTION if COLLECTION.is_dir() else draw_phantoms(Path(folder) / "phantoms"))
         chosen = choose_images(source, count)
