@@ -23,7 +23,11 @@ from tiny_bundle import make_bundle
 
 PIPE_BYTES = 1 << 16
 """What a pipe of Linux holds: a process that has more to say waits for its reader."""
-LIMIT_FILES = "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"
+LIMIT_FILES = """
+import resource, sys
+sys.dont_write_bytecode = True  # it would be cut off too
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+"""
 NO_ENGINES = "import sys; sys.modules['onnxruntime'] = sys.modules['openvino'] = None"
 
 

@@ -110,13 +110,14 @@ class Tally:
         _, height, width = probabilities.shape
         share = rows * columns / (height * width)  # voxels of the labels in one of the probabilities
         spread = (np.arange(width) + 0.5) * columns / width
-        profile = probabilities.sum(axis=1)  # (K, h, w) -> (K, w)
+        profile = np.ones(height, np.float32) @ probabilities  # (K, h, w) -> (K, w)
         for kind in range(kinds):
             self.expected[index, kind] = share * np.bincount(
                 self._bin_of[spread.astype(np.intp)], profile[kind], self.bins
             )
-        opacity = probabilities[self._opacity].sum(axis=0)
-        self.range[index] = share * (opacity >= SURE).sum(), share * (opacity >= POSSIBLE).sum()
+        first, *others = (plane for plane, counts in zip(probabilities, self._opacity, strict=True) if counts)
+        opacity = sum(others, first)
+        self.range[index] = [share * np.count_nonzero(opacity >= limit) for limit in (SURE, POSSIBLE)]
         self.seen[index] = True
 
     def read(self) -> npt.NDArray[np.intp]:
