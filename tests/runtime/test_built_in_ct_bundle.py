@@ -13,6 +13,7 @@ import pytest
 from bedside import open_ct
 from bedside.bundle import Bundle
 from bedside.chest import chest_phantom
+from bedside.ct.sampling import FEWEST, LEVEL, coarse_to_fine, estimate_sum
 from bedside.opacification import Opacification
 from bedside.scan import Volume
 from bedside.segmenter import BUILT_IN_CT, CtSegmenter
@@ -94,6 +95,13 @@ def test_real_series_has_both_lungs_whole_and_little_else(segmenter: CtSegmenter
     outside = sum(point.lung_cm2 for point in found.curve if not 30 <= point.index <= 215)
     assert outside < 0.01 * sum(point.lung_cm2 for point in found.curve)  # bowel gas, table, head rest
     assert result.ledger == ()
+    areas = np.array([point.opacity_cm2 for point in found.curve])
+    held = []
+    for count in range(FEWEST, len(areas)):  # as if a deadline had stopped it there
+        read = np.sort(coarse_to_fine(len(areas))[:count])
+        estimate = estimate_sum(read, areas[read], len(areas))
+        held.append(estimate.low - 1e-9 <= areas.sum() <= estimate.high + 1e-9)
+    assert np.mean(held) >= LEVEL
 
 
 @pytest.mark.parametrize("seconds", [2.0, 4.0])
