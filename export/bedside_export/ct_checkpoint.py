@@ -130,11 +130,13 @@ def settle(network: nn.Module, images: Tensor, labels: Tensor) -> None:
 def _fit(layer: nn.Conv2d, inputs: Tensor, labels: Tensor) -> None:
     """Ridge regression of one-hot labels on the layer's inputs ``(N, C, h, w)``."""
     classes = layer.out_channels
-    columns = F.unfold(inputs, layer.kernel_size, padding=layer.kernel_size[0] // 2)  # type: ignore[arg-type]
+    columns = F.unfold(inputs, layer.kernel_size, padding=layer.kernel_size[0] // 2)
     features = columns.movedim(1, 0).flatten(1).double()  # (C k k, N h w)
     features = torch.cat([features, torch.ones(1, features.shape[1], dtype=torch.float64)])
     hot = F.one_hot(labels, classes).movedim(-1, 1).float()  # (N, H, W) -> (N, K, H, W)
-    target = F.adaptive_avg_pool2d(hot, inputs.shape[-2:]).movedim(1, 0).flatten(1).double()
+    target = (
+        F.adaptive_avg_pool2d(hot, (inputs.shape[-2], inputs.shape[-1])).movedim(1, 0).flatten(1).double()
+    )
     count = target.sum(1).clamp(min=1)
     weight = (1 / count.sqrt()) @ target  # rare tissues count as much as common ones
     weighted = features * weight

@@ -64,7 +64,8 @@ class Reference:
     @property
     def labels(self) -> npt.NDArray[np.uint8]:
         """``(N, H, W)``: the most probable tissues."""
-        return self.probabilities.argmax(axis=1).astype(np.uint8)
+        labels: npt.NDArray[np.uint8] = self.probabilities.argmax(axis=1).astype(np.uint8)
+        return labels
 
     @property
     def expected(self) -> npt.NDArray[np.float64]:

@@ -4,7 +4,8 @@
         for segmented in scans.run(sources):
             ...
 
-The label map and the report of a scan come first and its JSON last, so that where a JSON is, all is.
+The label map and the report of a scan come first and its JSON last, so that where a JSON is, all is; what an
+interruption leaves before that is removed.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Scans:
 
     def _segment(self, source: ScanSource, stem: str) -> Segmented:
         files: dict[str, str] = {}
-        with ExitStack() as discard:
+        with ExitStack() as discard, ExitStack() as undo:
             maps = _Maps(self._output, stem, self._segmenter.bundle.manifest)
             discard.callback(maps.discard)
             result = self._segmenter.segment(
@@ -139,14 +140,24 @@ class Scans:
                     keep_pictures=self._output is not None,
                 ),
             )
-            if result.status == "ok":
-                files |= maps.save()
-        if self._output is not None:
-            if result.status == "ok":
-                result = self._report(result, stem, files)
-            name = files["result"] = scan_name(stem, "result")
-            write_result_json(self._output.folder / name, result.to_json(files))
+            if self._output is not None:
+                name = scan_name(stem, "result")
+                if result.status == "ok":
+                    undo.callback(self._remove, maps.names, scan_name(stem, "report"), name)
+                    self._remove(name)  # of an earlier run: it must not stand beside the new labels
+                    files |= maps.save()
+                    result = self._report(result, stem, files)
+                files["result"] = name
+                write_result_json(self._output.folder / name, result.to_json(files))
+            undo.pop_all()
         return Segmented(replace(result, pictures=()), files)
+
+    def _remove(self, *names: str | Iterable[str]) -> None:
+        """Remove files of the output folder, those that are there."""
+        folder = self._output.folder if self._output is not None else Path()
+        for each in names:
+            for name in (each,) if isinstance(each, str) else each:
+                (folder / name).unlink(missing_ok=True)
 
     def _report(self, result: OpacificationResult, stem: str, files: dict[str, str]) -> OpacificationResult:
         folder = self._output.folder if self._output is not None else Path()
@@ -193,6 +204,11 @@ class _Maps:
         if self._classes:
             for writer, plane in zip(self._classes, probabilities(), strict=True):
                 writer.write(index, plane)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files that were begun."""
+        return tuple(self._files.values())
 
     def save(self) -> dict[str, str]:
         """Finish the files; returns kind -> name."""

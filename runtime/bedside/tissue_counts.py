@@ -49,7 +49,8 @@ class TissueCounts:
 
     def absent(self) -> npt.NDArray[np.bool_]:
         """Which tissues neither has: there is nothing to compare."""
-        return (self.reference == 0) & (self.given == 0)
+        absent: npt.NDArray[np.bool_] = (self.reference == 0) & (self.given == 0)
+        return absent
 
     def dice_loss(self) -> _Counts:
         """1 - Dice of each tissue; of those under `FEW_VOXELS`, differing voxels in parts of twice that."""

@@ -12,9 +12,9 @@ import pytest
 
 from bedside import open_ct
 from bedside.bundle import Bundle
-from bedside.chest import chest_phantom
+from bedside.chest import Side, chest_phantom, select
 from bedside.ct.sampling import FEWEST, LEVEL, coarse_to_fine, estimate_sum
-from bedside.opacification import Opacification
+from bedside.opacification import Opacification, Region
 from bedside.scan import Volume
 from bedside.segmenter import BUILT_IN_CT, CtSegmenter
 
@@ -61,8 +61,9 @@ def test_engines_agreed_at_export_or_it_says_so() -> None:
 def test_lungs_of_the_phantom_are_found_on_their_sides(segmenter: CtSegmenter) -> None:
     chest = chest_phantom("healthy").phantom
     found = found_in(segmenter, phantom("healthy"))
-    for side, region in (("left lung", found.left), ("right lung", found.right)):
-        truth = chest.volume_ml(lambda body, side=side: body.region == side, step_mm=2.0)
+    sides: tuple[tuple[Side, Region], ...] = (("left lung", found.left), ("right lung", found.right))
+    for side, region in sides:
+        truth = chest.volume_ml(select(side), step_mm=2.0)
         assert region.lung_ml == pytest.approx(truth, rel=0.12)
 
 

@@ -16,6 +16,7 @@ import pytest
 from bedside.backends.base import EngineInfo
 from bedside.backends.fake import FakeBackend
 from bedside.contract import Tiling
+from bedside.ct.sampling import estimate_sum
 from bedside.errors import BackendError, BedsideError, InputError, LimitError, RefusedError
 from bedside.memory import MIB
 from bedside.opacification import OpacificationResult
@@ -174,18 +175,22 @@ class SlowScan:
         self.closed = True
 
 
-def test_deadline_gives_an_estimate_that_holds_the_answer(scan: Volume) -> None:
-    whole = run(scan).opacification
+def test_deadline_gives_an_estimate_with_an_interval(scan: Volume) -> None:
     kept = Kept()
     slow = SlowScan(scan, 0.08)
     result = run(slow, Request(deadline_s=0.3 + 40 * 0.08, sink=lambda _: kept))  # type: ignore[arg-type]
     found = result.opacification
-    assert whole is not None
     assert found is not None
     assert 5 / 40 <= found.read_share < 1
     assert len(kept.labels) == round(40 * found.read_share)
     assert found.sampling is not None
-    assert found.sampling.low <= whole.both.opacity_ml <= found.sampling.high
+    assert found.sampling.low < found.both.opacity_ml < found.sampling.high
+    areas = np.zeros(40)
+    for index, labels in kept.labels.items():
+        areas[index] = np.count_nonzero(labels >= 3) * scan.grid.voxel_ml
+    read = np.array(sorted(kept.labels))
+    expected = estimate_sum(read, areas[read], 40)  # whose coverage test_sampling.py measures
+    assert (found.sampling.low, found.sampling.high) == pytest.approx((expected.low, expected.high), rel=1e-5)
 
 
 def test_generous_deadline_reads_all(scan: Volume) -> None:

@@ -74,7 +74,8 @@ def smooth(seed: int, kinds: int, rows: int, columns: int) -> npt.NDArray[np.flo
         cy, cx, size = rng.uniform(0, rows), rng.uniform(0, columns), rng.uniform(2, rows / 3)
         fields.append(np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / size**2))
     stack = np.stack(fields)
-    return (stack / stack.sum(axis=0)).astype(np.float32)
+    shares: npt.NDArray[np.float32] = (stack / stack.sum(axis=0)).astype(np.float32)
+    return shares
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(512, 0.703), (100, 1.4), (200, 0.5), (300, 3.0)]))

@@ -53,7 +53,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
         original(canvas, place, text, **style)
 
     for module in ("page", "montage", "curve"):
-        monkeypatch.setattr(f"bedside.{module}.write", noted)
+        monkeypatch.setattr(f"bedside.report.{module}.write", noted)
     return lines
 
 

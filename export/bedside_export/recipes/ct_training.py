@@ -141,7 +141,7 @@ def train_network(
     labels = torch.cat([cases[n].labels for n in fold.training])
     weights = _weights(labels, recipe)
     network = OpacityNetwork(imagenet=imagenet).train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    network.to(memory_format=torch.channels_last)
     average = deepcopy(network)
     optimiser = _optimiser(network, recipe)
     started, shown = time.monotonic(), 0.0

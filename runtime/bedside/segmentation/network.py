@@ -173,7 +173,8 @@ class Segmentor:
         width = np.asarray(inside.any(axis=0))
         if not height.any():
             return labels
-        (first, stop), (start, end) = _around(height), _around(width)
+        first, stop = _around(height, self.grid.shape[1])
+        start, end = _around(width, self.grid.shape[2])
         rows, place = _band(first, stop, self.size[0], self.grid.shape[1])
         columns, across = _band(start, end, self.size[1], self.grid.shape[2])
         labels[place, across] = _most_probable(
@@ -215,11 +216,20 @@ def _between(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return after & ((counts < counts[:, -1:]) | flags)
 
 
-def _around(line: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixels that are set, with a neighbour to each side, out to whole blocks: ``(first, stop)``."""
+def _around(line: npt.NDArray[np.bool_], wanted: int) -> tuple[int, int]:
+    """The pixels that are set, with all that is mixed with them into any of ``wanted`` pixels: ``(first, stop)``.
+
+    A wanted pixel mixes what lies nearer than its reach: so two reaches from those that are set, out to whole blocks.
+    """
+    margin = math.ceil(2 * _reach(len(line), wanted)) - 1
     places = np.flatnonzero(line)
-    first, stop = int(places[0]) - 1, int(places[-1]) + 2
+    first, stop = int(places[0]) - margin, int(places[-1]) + 1 + margin
     return max(0, first // _BLOCK * _BLOCK), min(len(line), -(-stop // _BLOCK) * _BLOCK)
+
+
+def _reach(there: int, wanted: int) -> float:
+    """How far from its centre a wanted pixel mixes, in pixels that are there: as `bedside.planes` has it."""
+    return max(1.0, there / wanted)
 
 
 @lru_cache(maxsize=256)
@@ -233,8 +243,9 @@ def _band(first: int, stop: int, there: int, wanted: int) -> tuple[Band, slice]:
         wanted: The same on the other grid.
     """
     centres = (np.arange(wanted) + 0.5) * there / wanted - 0.5
-    low = first if first > 0 else -1
-    high = stop - 1 if stop < there else there
+    inner = _reach(there, wanted) - 1
+    low = first + inner if first > 0 else -1
+    high = stop - 1 - inner if stop < there else there
     inside = np.flatnonzero((centres >= low) & (centres <= high))
     part = slice(int(inside[0]), int(inside[-1]) + 1)
     source = PixelAxis(stop - first, 1.0, float(first))
