@@ -87,7 +87,13 @@ def test_thousand_slices_stay_under_the_budget(thick: list[object], tmp_path: Pa
         folder = write_slices(tmp_path / f"series-{each}", thick, each)
         told = tmp_path / f"told-{each}.json"
         with limited(BUDGET_MIB) as before:
-            arguments = ["--memory", f"{BUDGET_MIB}MiB", "--out", tmp_path / f"out-{each}", "--json"]
+            arguments: list[str | Path] = [
+                "--memory",
+                f"{BUDGET_MIB}MiB",
+                "--out",
+                tmp_path / f"out-{each}",
+                "--json",
+            ]
             with told.open("w") as out:  # not a pipe, which the curve of 1,000 slices would fill
                 process = subprocess.Popen(
                     [*before, *command("segment", folder, *arguments)], stdout=out, env=environment()
