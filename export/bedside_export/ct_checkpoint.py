@@ -107,7 +107,7 @@ def settle(network: nn.Module, images: Tensor, labels: Tensor) -> None:
         images: ``(N, C, H, W)``.
         labels: ``(N, H, W)`` int64, classes.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - no public base
     for norm in norms:
         norm.momentum = 1.0  # the statistics of this batch alone
         norm.train()

@@ -118,7 +118,7 @@ class _DoubleConv(nn.Module):
 
 
 class _Down(nn.Module):
-    def __init__(self, before: int, after: int, bias: bool) -> None:  # noqa: FBT001
+    def __init__(self, before: int, after: int, bias: bool) -> None:  # noqa: FBT001 - the same
         super().__init__()
         self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), _DoubleConv(before, after, bias))
 
@@ -127,7 +127,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    def __init__(self, before: int, after: int, bias: bool) -> None:  # noqa: FBT001
+    def __init__(self, before: int, after: int, bias: bool) -> None:  # noqa: FBT001 - the same
         super().__init__()
         self.conv = _DoubleConv(before, after, bias)
 
