@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bedside.contract import RUNS
 from bedside.errors import BundleError
 from bedside.manifest import (
     MANIFEST,
@@ -122,12 +123,12 @@ class Bundle:
         return data
 
     def model(self, precision: str) -> str:
-        """Name of the ONNX file for ``precision`` (``bf16`` runs the fp32 file).
+        """Name of the ONNX file for ``precision``, one of `bedside.contract.RUNS`.
 
         Raises:
             BundleError: ``bundle-precision`` if the bundle has no such file.
         """
-        wanted = "fp32" if precision == "bf16" else precision
+        wanted = RUNS.get(precision, precision)
         if wanted not in self.manifest.models:
             have = ", ".join(sorted(self.manifest.models))
             raise BundleError("bundle-precision", f"the bundle has no {precision} model; it has {have}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from bedside.errors import BundleError
@@ -16,6 +18,7 @@ __all__ = [
     "MAX_TISSUES",
     "MEANINGS",
     "PRECISIONS",
+    "RUNS",
     "SCHEMA",
     "SIDES",
     "SKIPS",
@@ -40,7 +43,13 @@ MANIFEST: Final = "bundle.json"
 TASKS: Final = ("cxr-severity", "ct-opacity")
 """What a bundle may be for."""
 PRECISIONS: Final = ("fp32", "fp16", "int8")
-"""Precisions that a bundle can hold as files; bf16 is a way to run the fp32 file."""
+"""Precisions that a bundle can hold as files."""
+RUNS: Final[Mapping[str, str]] = MappingProxyType(
+    {"fp32": "fp32", "bf16": "fp32", "fp16": "fp16", "int8": "int8", "int8-bf16": "int8", "int8-fp16": "int8"}
+)
+"""Every precision that can be asked for -> the precision of the file that it runs, and of the tolerance that holds for
+it if it has none of its own. ``bf16`` is a way to run the fp32 file; ``int8-bf16`` and ``int8-fp16`` say in what the
+part of an int8 network that is not quantised runs, which is float32 in ``int8``."""
 MEANINGS: Final = ("severity", "pathologies", "activation-map", "lungs", "tissues")
 """What an output may be."""
 CROPS: Final = ("centre-square", "pad-square")

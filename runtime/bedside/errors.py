@@ -65,6 +65,9 @@ CODES: Final[dict[str, str]] = {
     # BackendError
     "engine-failed": "the engine could not load or run the model",
     "engine-unsupported": "the engine or this device can't run what was asked for",
+    "engine-crashed": "the engine's process ended by itself: a signal, or memory",
+    "engine-hung": "the engine gave no answer in its time, and was stopped",
+    "engine-foreign": "a built engine of another device, driver, version or bundle, or an altered one",
     "not-finite": "the network answered with NaN or infinity",
     # MissingExtraError
     "missing-extra": "an optional package is not installed",
@@ -72,6 +75,7 @@ CODES: Final[dict[str, str]] = {
     "output-not-writable": "the output folder or file can't be written",
     "disk-full": "no space left while writing",
     "output-exists": "the output exists and was not to be replaced",
+    "cache-not-writable": "the folder of built engines and plans can't be written",
     # LimitError
     "memory-too-small": "the memory budget is under what the job needs",
     "deadline-too-short": "nothing could be measured before the deadline",

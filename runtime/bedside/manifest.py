@@ -19,6 +19,7 @@ from bedside.contract import (
     MAX_TISSUES,
     MEANINGS,
     PRECISIONS,
+    RUNS,
     SCHEMA,
     SIDES,
     SKIPS,
@@ -95,7 +96,7 @@ class Manifest:
     golden: Golden
     """Test vectors."""
     tolerances: dict[str, dict[str, float]]
-    """Precision (with ``bf16``) -> score, or one of `CT_LIMITS` -> greatest allowed difference from the reference."""
+    """Precision (one of `RUNS`) -> score, or one of `CT_LIMITS` -> greatest allowed difference from the reference."""
     files: dict[str, Stored]
     """Every file of the bundle but the manifest."""
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -109,12 +110,29 @@ class Manifest:
     confusion: tuple[tuple[float, ...], ...] = ()
     """CT: where it is known, for each tissue that the network names (row), the shares of what experts called those
     voxels (column); each row sums to 1."""
+    float32_nodes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Precision (``bf16`` or ``fp16``) -> names of the fp32 graph's nodes that stay in float32 where an engine runs it
+    at that precision: those that would take the answer out of its tolerance."""
 
     def __post_init__(self) -> None:
         """Check what types alone do not say."""
         for check in (_naming, _files, _input, _scores, _tissues, _outputs, _limits):
             for problem in check(self):
                 raise BundleError("bundle-broken", f"{MANIFEST}: {problem}; export the bundle again")
+
+    def tolerance(self, precision: str) -> dict[str, float]:
+        """What is allowed at ``precision``, one of `RUNS`: its own tolerance, else that of the file that it runs.
+
+        Raises:
+            BundleError: ``bundle-precision`` if neither is stated.
+        """
+        for name in (precision, "" if precision == "bf16" else RUNS[precision]):
+            if name in self.tolerances:
+                return self.tolerances[name]
+        stated = ", ".join(sorted(self.tolerances))
+        raise BundleError(
+            "bundle-precision", f"the bundle states no tolerance for {precision}; it does for {stated}"
+        )
 
 
 def read_manifest(text: bytes) -> Manifest:
@@ -288,9 +306,11 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     if missing := {"fp32", *manifest.models} - set(manifest.tolerances):
         yield f"tolerances has no {min(missing)}"
     for precision, limits in manifest.tolerances.items():
-        if precision not in (*PRECISIONS, "bf16"):
+        if precision not in RUNS:
             yield f"tolerances has unknown precision {precision[:40]!r}"
         if set(limits) != scores or any(limit <= 0 for limit in limits.values()):
             yield f"tolerances: {precision} must give each of {', '.join(sorted(scores))} a limit over 0"
+    if unknown := set(manifest.float32_nodes) - {"bf16", "fp16"}:
+        yield f"float32_nodes has precision {min(unknown)[:40]!r}, which is not bf16 or fp16"
     if "lung_area_min" in manifest.thresholds and "lung_probability" not in manifest.thresholds:
         yield "thresholds has lung_area_min without lung_probability"

@@ -11,7 +11,7 @@ bound; of a CT bundle, Dice of each tissue and the opacified volume.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ import numpy as np
 
 from bedside.backends import BACKENDS, Backend, EngineInfo, open_backend
 from bedside.bundle import Bundle
-from bedside.errors import BackendError, BedsideError, BundleError, MissingExtraError
+from bedside.errors import BackendError, BedsideError, MissingExtraError
 from bedside.golden import MAX_GOLDEN_BYTES, Golden, load_golden, load_tissue_golden
 from bedside.tissue_counts import TissueCounts, count_tissues
 
@@ -122,19 +122,17 @@ def verify_golden(bundle: Bundle, backend: Backend) -> Verdict:
         BackendError: ``engine-failed`` if the engine breaks, or its scores are of another shape.
     """
     manifest, info = bundle.manifest, backend.info
-    if info.precision not in manifest.tolerances:
-        stated = ", ".join(sorted(manifest.tolerances))
-        raise BundleError(
-            "bundle-precision", f"the bundle states no tolerance for {info.precision}; it does for {stated}"
-        )
+    limits = manifest.tolerance(info.precision)
     if manifest.task == "ct-opacity":
-        images, agreements = _compare_tissues(bundle, backend)
+        images, agreements = _compare_tissues(bundle, backend, limits)
     else:
-        images, agreements = _compare_scores(bundle, backend)
+        images, agreements = _compare_scores(bundle, backend, limits)
     return Verdict(info, images, agreements)
 
 
-def _compare_scores(bundle: Bundle, backend: Backend) -> tuple[int, tuple[Agreement, ...]]:
+def _compare_scores(
+    bundle: Bundle, backend: Backend, limits: Mapping[str, float]
+) -> tuple[int, tuple[Agreement, ...]]:
     manifest = bundle.manifest
     golden = load_golden(bundle)
     largest = np.zeros(len(manifest.scores))
@@ -150,17 +148,17 @@ def _compare_scores(bundle: Bundle, backend: Backend) -> tuple[int, tuple[Agreem
             largest = np.maximum(largest, np.abs(given[0].astype(np.float64) - wanted))
         else:
             largest[:] = math.inf
-    limits = manifest.tolerances[backend.info.precision]
     return len(golden.images), tuple(
         Agreement(score.name, float(difference), limits[score.name])
         for score, difference in zip(manifest.scores, largest, strict=True)
     )
 
 
-def _compare_tissues(bundle: Bundle, backend: Backend) -> tuple[int, tuple[Agreement, ...]]:
+def _compare_tissues(
+    bundle: Bundle, backend: Backend, limits: Mapping[str, float]
+) -> tuple[int, tuple[Agreement, ...]]:
     manifest = bundle.manifest
     golden = load_tissue_golden(bundle)
-    limits = manifest.tolerances[backend.info.precision]
     output = next(output.name for output in manifest.outputs if output.meaning == "tissues")
     total: TissueCounts | None = None
     finite = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bedside.backends.base import PRECISIONS, Backend, EngineInfo
+from bedside.backends.base import PRECISIONS, Backend, EngineInfo, Tuning
 from bedside.backends.fake import FakeBackend
 from bedside.errors import BackendError, MissingExtraError
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "EngineInfo", "FakeBackend", "open_backend"]
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "EngineInfo", "FakeBackend", "Tuning", "open_backend"]
 
 
 class _Leaf(NamedTuple):
@@ -30,7 +30,12 @@ BACKENDS: Final[dict[str, _Leaf]] = {
 
 
 def open_backend(
-    name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None
+    name: str,
+    bundle: Bundle,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    tuning: Tuning | None = None,
 ) -> Backend:
     """Load a bundle's model into an engine.
 
@@ -39,6 +44,7 @@ def open_backend(
         bundle: The opened bundle.
         precision: One of `PRECISIONS`.
         threads: Threads inside one inference; None leaves it to the engine (one per physical core).
+        tuning: How it is set up beyond that; None for one picture at a time, as fast as it goes.
 
     Returns:
         The engine, to be closed by the caller.
@@ -67,5 +73,7 @@ def open_backend(
         raise BackendError(
             "engine-failed", f"{leaf.package} is installed and can't be imported ({reason}); install it again"
         ) from error
-    backend: Backend = getattr(module, leaf.opener)(bundle, precision=precision, threads=threads)
+    backend: Backend = getattr(module, leaf.opener)(
+        bundle, precision=precision, threads=threads, tuning=tuning or Tuning()
+    )
     return backend

@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bedside.bundle import Input
+from bedside.contract import RUNS
 from bedside.errors import BackendError
 
-__all__ = ["PRECISIONS", "Arrays", "Backend", "EngineInfo", "check_inputs"]
+__all__ = [
+    "CHOICES",
+    "HINTS",
+    "PRECISIONS",
+    "Arrays",
+    "Backend",
+    "EngineInfo",
+    "Progress",
+    "Tuning",
+    "check_inputs",
+]
 
-PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8")
-"""Every precision that can be asked for."""
+PRECISIONS: Final = tuple(RUNS)
+"""Every precision that can be asked for; see `bedside.contract.RUNS`."""
+HINTS: Final = ("latency", "throughput")
+"""What an engine is set up for: the shortest single answer, or the most answers a second from batches."""
+CHOICES: Final = ("asked", "plan", "default", "fallback")
+"""Why an engine runs: it was asked for; ``auto`` found a tuned plan; ``auto`` found none; another one failed."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Output name -> array."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Told while an engine is built: the phase, its steps done, and its steps in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How an engine is set up, beyond its precision and threads. Leaves ignore what does not concern them."""
+
+    hint: str = "latency"
+    """One of `HINTS`."""
+    batch: int = 1
+    """Most pictures or tiles in one run that the engine is set up for."""
+    tile: tuple[int, ...] | None = None
+    """Sides ``(H, W)`` or ``(D, H, W)`` that it is set up for, where the manifest leaves them open; None for those of
+    `bedside.contract.Tiling.size`."""
+    pinned: bool | None = None
+    """Whether threads are tied to cores; None leaves it to the engine."""
+    cache: Path | None = None
+    """Folder for what the engine compiles; None keeps nothing."""
+    workspace_bytes: int | None = None
+    """Most scratch memory that a built engine may take on its device; None leaves it to the engine."""
+    dla: int | None = None
+    """Core of the deep learning accelerator (Jetson) to build for; what it can't run falls to the GPU."""
+    progress: Progress | None = field(default=None, compare=False, repr=False)
+    """Told of the steps of a build that takes long."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.hint not in HINTS:
+            raise BackendError(
+                "engine-unsupported", f"no hint {self.hint!r}; choose from: {', '.join(HINTS)}"
+            )
+        if self.batch < 1:
+            raise BackendError("engine-unsupported", f"batch must be at least 1, not {self.batch}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +87,8 @@ class EngineInfo:
     """Where it runs, e.g. ``CPU``."""
     threads: int | None
     """Threads inside one inference; None where left to the engine."""
+    chosen: str = "asked"
+    """Why it runs, one of `CHOICES`."""
 
 
 class Backend(Protocol):

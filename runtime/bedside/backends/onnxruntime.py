@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from bedside.backends.base import Arrays, EngineInfo, check_inputs
+from bedside.backends.base import Arrays, EngineInfo, Tuning, check_inputs
 from bedside.bundle import Bundle
 from bedside.errors import BackendError
 
@@ -30,7 +30,7 @@ _WARNINGS_OFF: Final = 3
 class OnnxRuntimeBackend:
     """See `bedside.backends.base.Backend`."""
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int | None, tuning: Tuning) -> None:
         if precision == "bf16":
             raise BackendError(
                 "engine-unsupported",

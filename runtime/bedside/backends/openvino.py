@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
-from bedside.backends.base import Arrays, EngineInfo, check_inputs
+from bedside.backends.base import Arrays, EngineInfo, Tuning, check_inputs
 from bedside.bundle import Bundle
 from bedside.errors import BackendError
 
@@ -27,7 +27,7 @@ class OpenVinoBackend:
     So the model is compiled for pictures one by one, and again for any batch when the first larger one comes.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int | None, tuning: Tuning) -> None:
         if precision not in _TYPES:
             raise BackendError(
                 "engine-unsupported", f"openvino has no {precision} on the CPU; ask for fp32 or bf16"

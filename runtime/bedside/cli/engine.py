@@ -11,7 +11,7 @@ __all__ = ["BACKENDS", "PRECISIONS", "backend_option", "precision_option", "thre
 
 BACKENDS: Final = ("onnxruntime", "openvino")
 """As `bedside.backends.BACKENDS`, which ``--help`` does not import; a test holds them alike."""
-PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8")
+PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8", "int8-bf16", "int8-fp16")
 """As `bedside.backends.PRECISIONS`."""
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
