@@ -102,6 +102,7 @@ class Bundle:
             if name in models:
                 onnx[name] = read_onnx(data)
                 _check_interface(name, onnx[name], manifest)
+        _check_nodes(onnx[manifest.models["fp32"]], manifest)
         return cls(manifest, bundle.digest, bundle.location, storage, onnx)
 
     def read(self, name: str) -> bytes:
@@ -182,6 +183,17 @@ def _check_interface(name: str, onnx: OnnxFile, manifest: Manifest) -> None:
                 "bundle-broken",
                 f"the output {output.name!r} of {name!r} is {tensor.dtype} {str(tensor.shape)[:100]}, which "
                 f"{output.meaning} with {len(output.labels)} labels can't be; export it again",
+            )
+
+
+def _check_nodes(onnx: OnnxFile, manifest: Manifest) -> None:
+    """Refuse a manifest that keeps a node in float32 which there is not."""
+    for precision, names in manifest.float32_nodes.items():
+        if missing := set(names) - onnx.nodes.keys():
+            raise BundleError(
+                "bundle-broken",
+                f"{MANIFEST}: float32_nodes of {precision} has {min(missing)[:100]!r}, which the fp32 graph does not; "
+                "export the bundle again",
             )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from bedside.errors import BundleError
 
-__all__ = ["OnnxFile", "TensorInfo", "read_onnx"]
+__all__ = ["NodeInfo", "OnnxFile", "TensorInfo", "read_onnx"]
 
 MAX_DEPTH: Final = 16
 """Deepest nesting of graphs in attributes that is followed."""
@@ -40,6 +40,18 @@ class TensorInfo:
     """numpy name of its element type, or ``type N`` for one that bedside does not use."""
     shape: tuple[int | None, ...]
     """Its dimensions; None where dynamic."""
+    symbols: tuple[str, ...] = field(default=(), compare=False)
+    """Names of its dimensions where the graph names dynamic ones; empty for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node of the graph."""
+
+    operator: str
+    """What it does, e.g. ``Conv``."""
+    outputs: tuple[str, ...]
+    """Names of the values that it gives; empty where one is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,8 @@ class OnnxFile:
     """Graph outputs, in order."""
     operators: Mapping[str, int]
     """Operator -> number of nodes, in all graphs and functions."""
+    nodes: Mapping[str, NodeInfo]
+    """Name of a node, or of its first output if it has none -> what it is, in all graphs and functions."""
 
 
 def read_onnx(data: bytes | memoryview) -> OnnxFile:
@@ -85,6 +99,7 @@ class _Walk:
     def __init__(self) -> None:
         self.fields_left = MAX_FIELDS
         self.operators: Counter[str] = Counter()
+        self.nodes: dict[str, NodeInfo] = {}
 
     def fields(self, data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         """Yield (field number, wire type, value) of one message."""
@@ -147,7 +162,12 @@ class _Walk:
                 "bundle-broken", "a model file is not ONNX (no graph with outputs); export it again"
             )
         return OnnxFile(
-            ir_version, MappingProxyType(opsets), inputs, outputs, MappingProxyType(self.operators)
+            ir_version,
+            MappingProxyType(opsets),
+            inputs,
+            outputs,
+            MappingProxyType(self.operators),
+            MappingProxyType(self.nodes),
         )
 
     def opset(self, data: memoryview) -> tuple[str, int]:
@@ -188,11 +208,20 @@ class _Walk:
         return tuple(i for i in inputs if i.name not in initialized), tuple(outputs)
 
     def node(self, data: memoryview, depth: int) -> None:
+        name = operator = ""
+        outputs: list[str] = []
         for number, value in self.messages(data):
-            if number == 4:
-                self.operators[_text(value)] += 1
+            if number == 2:
+                outputs.append(_text(value))
+            elif number == 3:
+                name = _text(value)
+            elif number == 4:
+                operator = _text(value)
+                self.operators[operator] += 1
             elif number == 5:
                 self.attribute(value, depth)
+        if name := name or next(iter(outputs), ""):
+            self.nodes[name] = NodeInfo(operator, tuple(outputs))
 
     def attribute(self, data: memoryview, depth: int) -> None:
         for number, value in self.messages(data):
@@ -223,30 +252,36 @@ class _Walk:
 
     def value_info(self, data: memoryview) -> TensorInfo:
         name, dtype = "", ""
-        shape: tuple[int | None, ...] = ()
+        dimensions: list[int | str] = []
         for number, value in self.messages(data):
             if number == 1:
                 name = _text(value)
             elif number == 2:
                 for kind, tensor_type in self.messages(value):
                     if kind == 1:
-                        dtype, shape = self.tensor_type(tensor_type)
-        return TensorInfo(name, dtype, shape)
+                        dtype, dimensions = self.tensor_type(tensor_type)
+        shape = tuple(size if isinstance(size, int) else None for size in dimensions)
+        symbols = tuple(size if isinstance(size, str) else "" for size in dimensions)
+        return TensorInfo(name, dtype, shape, symbols)
 
-    def tensor_type(self, data: memoryview) -> tuple[str, tuple[int | None, ...]]:
-        dtype, shape = "", []
+    def tensor_type(self, data: memoryview) -> tuple[str, list[int | str]]:
+        dtype, dimensions = "", []
         for number, _wire, value in self.fields(data):
             if number == 1 and isinstance(value, int):
                 dtype = _ELEMENT_TYPES.get(value, f"type {value}")
             elif number == 2 and isinstance(value, memoryview):
-                shape = [self.dimension(dim) for field, dim in self.messages(value) if field == 1]
-        return dtype, tuple(shape)
+                dimensions = [self.dimension(dim) for kind, dim in self.messages(value) if kind == 1]
+        return dtype, dimensions
 
-    def dimension(self, data: memoryview) -> int | None:
+    def dimension(self, data: memoryview) -> int | str:
+        """The size, or the name of a dynamic one, which may be empty."""
+        symbol = ""
         for number, _wire, value in self.fields(data):
             if number == 1 and isinstance(value, int):
                 return value
-        return None
+            if number == 2 and isinstance(value, memoryview):
+                symbol = _text(value)
+        return symbol
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bedside import onnxfile
 from bedside.errors import BundleError
-from bedside.onnxfile import MAX_DEPTH, MAX_FIELDS, OnnxFile, TensorInfo, read_onnx
+from bedside.onnxfile import MAX_DEPTH, MAX_FIELDS, NodeInfo, OnnxFile, TensorInfo, read_onnx
 from tiny_bundle import Network
 
 GRAPH, NODE, ATTRIBUTE, INITIALIZER, INPUT, OUTPUT, SPARSE_INITIALIZER = 7, 1, 5, 5, 11, 12, 15
@@ -81,6 +81,17 @@ def test_operators_of_inner_graphs_and_functions_are_counted() -> None:
     node = message(NODE, message(4, b"Relu"))
     learnt = read_onnx(model(node, nested(2, node), tail=message(25, message(7, message(4, b"Relu")))))
     assert dict(learnt.operators) == {"Relu": 3}
+
+
+def test_nodes_are_known_by_name_or_by_what_they_give() -> None:
+    nodes = read_onnx(Network().encode()).nodes
+    assert nodes["features"] == NodeInfo("AveragePool", ("features",))
+    assert nodes["severity"].operator == "Flatten"
+
+
+def test_dynamic_dimensions_have_their_names() -> None:
+    (source,) = read_onnx(Network().encode()).inputs
+    assert (source.shape[0], source.symbols) == (None, ("N", "", "", ""))
 
 
 def test_inputs_that_are_initializers_are_left_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -30,8 +31,16 @@ PRECISIONS: Final = tuple(RUNS)
 """Every precision that can be asked for; see `bedside.contract.RUNS`."""
 HINTS: Final = ("latency", "throughput")
 """What an engine is set up for: the shortest single answer, or the most answers a second from batches."""
-CHOICES: Final = ("asked", "plan", "default", "fallback")
-"""Why an engine runs: it was asked for; ``auto`` found a tuned plan; ``auto`` found none; another one failed."""
+CHOICES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "asked": "",
+        "plan": "auto: by the tuned plan",
+        "default": "auto: no tuned plan",
+        "fallback": "stands in for another engine",
+    }
+)
+"""Why an engine runs -> the same for people. It was asked for; ``auto`` found a tuned plan; ``auto`` found none;
+another one failed."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Output name -> array."""
@@ -89,6 +98,13 @@ class EngineInfo:
     """Threads inside one inference; None where left to the engine."""
     chosen: str = "asked"
     """Why it runs, one of `CHOICES`."""
+
+    @property
+    def line(self) -> str:
+        """All of it on one line for people."""
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.threads else ""
+        why = f" ({CHOICES[self.chosen]})" if CHOICES[self.chosen] else ""
+        return f"{self.backend} {self.version}, {self.precision}, {self.device}{threads}{why}"
 
 
 class Backend(Protocol):
