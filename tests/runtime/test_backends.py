@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import tiny_bundle
-from bedside.backends import BACKENDS, PRECISIONS, Backend, FakeBackend, open_backend
+from bedside.backends import BACKENDS, PRECISIONS, Backend, FakeBackend, Tuning, open_backend
 from bedside.backends.base import check_inputs
 from bedside.bundle import Bundle, Input
 from bedside.errors import BackendError, BundleError
@@ -21,7 +23,8 @@ from bedside.onnxfile import read_onnx
 from tiny_bundle import MODEL, SIDE, Network, golden_images, make_bundle, read_manifest, seal
 
 Floats = npt.NDArray[np.float32]
-ENGINES = list(BACKENDS)
+ENGINES = ["onnxruntime", "openvino"]
+"""Those of `BACKENDS` that run on any machine."""
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +172,13 @@ def test_bf16_is_bf16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("onnxruntime", "bf16"), ("openvino", "fp16"), ("onnxruntime", "fp64"), ("openvino", "")],
+    [
+        ("onnxruntime", "bf16"),
+        ("onnxruntime", "int8-bf16"),
+        ("onnxruntime", "int8-fp16"),
+        ("onnxruntime", "fp64"),
+        ("openvino", ""),
+    ],
 )
 def test_precision_that_an_engine_has_not_is_refused(name: str, precision: str, bundle: Bundle) -> None:
     pytest.importorskip(BACKENDS[name].package)
@@ -189,10 +198,32 @@ def test_precision_that_the_bundle_has_not_is_told(name: str, precision: str, bu
     assert caught.value.code == "bundle-precision"
 
 
+# Threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the cores of a thread")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two cores")
+@pytest.mark.parametrize("pinned", [True, False])
+def test_threads_of_onnxruntime_are_tied_to_cores_as_asked(pinned: bool, bundle: Bundle) -> None:
+    pytest.importorskip("onnxruntime")
+    tasks = Path("/proc/self/task")
+    before = set(tasks.iterdir())
+    engine = open_backend("onnxruntime", bundle, threads=2, tuning=Tuning(pinned=pinned))
+    engine.run({"image": golden_images()})
+    until = time.monotonic() + (10 if pinned else 0.2)  # a thread ties itself when it comes to run
+    tied = False
+    while not tied and time.monotonic() < until:
+        started = [int(task.name) for task in set(tasks.iterdir()) - before]
+        tied = any(len(os.sched_getaffinity(task)) == 1 for task in started)
+        time.sleep(0.01)
+    assert tied is pinned
+    engine.close()
+
+
 # Wrong requests
 
 
-@pytest.mark.parametrize("name", ["", "ONNXRuntime", "torch", "tensorrt", "bedside.backends.fake"])
+@pytest.mark.parametrize("name", ["", "ONNXRuntime", "torch", "cuda", "bedside.backends.fake"])
 def test_unknown_backend_is_refused(name: str, bundle: Bundle) -> None:
     with pytest.raises(BackendError) as caught:
         open_backend(name, bundle)
@@ -245,6 +276,17 @@ def test_fixed_batch_is_fixed() -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
+def test_operator_that_an_engine_lacks_is_named_with_its_node(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(BACKENDS[name].package)
+    folder = make_bundle(tmp_path / "b")
+    data = (folder / MODEL).read_bytes()
+    (folder / MODEL).write_bytes(data.replace(b"AveragePool", b"AveragePoof"))
+    with pytest.raises(BackendError) as caught:
+        open_backend(name, Bundle.open(seal(folder)))
+    assert "'AveragePoof': node 'features'" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_model_that_the_engine_can_t_take_is_told(name: str, tmp_path: Path) -> None:
     pytest.importorskip(BACKENDS[name].package)
     folder = make_bundle(tmp_path / "b")
@@ -283,9 +325,11 @@ def test_onnxruntime_takes_onnx_alone(bundle: Bundle, tmp_path: Path) -> None:
     onnxruntime.InferenceSession(other, providers=["CPUExecutionProvider"])
     with pytest.raises(BundleError):
         read_onnx(other)
-    unchecked = SimpleNamespace(read=lambda _name: other, model=lambda _precision: MODEL)
+    unchecked: Any = SimpleNamespace(
+        read=lambda _name: other, model=lambda _precision: MODEL, onnx=bundle.onnx, manifest=bundle.manifest
+    )
     with pytest.raises(BackendError) as caught:
-        OnnxRuntimeBackend(unchecked, precision="fp32", threads=1)  # type: ignore[arg-type]
+        OnnxRuntimeBackend(unchecked, precision="fp32", threads=1, tuning=Tuning())
     assert caught.value.code == "engine-failed"
 
 
