@@ -10,6 +10,7 @@ from bedside.version import __version__
 
 if _typing.TYPE_CHECKING:
     from bedside.bundle import Bundle
+    from bedside.engines import Auto
     from bedside.errors import (
         BackendError,
         BedsideError,
@@ -21,6 +22,7 @@ if _typing.TYPE_CHECKING:
         OutputError,
         RefusedError,
     )
+    from bedside.guard import Guard
     from bedside.opacification import OpacificationResult
     from bedside.scorer import CxrScorer, open_cxr
     from bedside.segmentation import Request
@@ -28,12 +30,14 @@ if _typing.TYPE_CHECKING:
     from bedside.severity import SeverityResult
 
 __all__ = [
+    "Auto",
     "BackendError",
     "BedsideError",
     "Bundle",
     "BundleError",
     "CtSegmenter",
     "CxrScorer",
+    "Guard",
     "InputError",
     "InternalError",
     "LimitError",
@@ -49,9 +53,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Auto": "engines",
     "Bundle": "bundle",
     "CtSegmenter": "segmenter",
     "CxrScorer": "scorer",
+    "Guard": "guard",
     "OpacificationResult": "opacification",
     "Request": "segmentation",
     "SeverityResult": "severity",

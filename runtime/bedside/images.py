@@ -16,7 +16,7 @@ from bedside.errors import InputError, RefusedError
 from bedside.files import open_input
 from bedside.radiograph import Finding, Header, Radiograph
 
-__all__ = ["read_picture", "read_picture_header"]
+__all__ = ["load_decoders", "read_picture", "read_picture_header"]
 
 MAX_FILE_BYTES: Final = 1 << 29
 """Largest picture file, 512 MiB: more than the largest picture takes uncompressed in three colours."""
@@ -34,6 +34,11 @@ DARK: Final = 0.1
 """A picture whose brightest pixel is below this is told of, as in `bedside.rendering`."""
 
 Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def load_decoders() -> None:
+    """Load Pillow's own parts, which else the first picture waits for: ten milliseconds, as long as its score takes."""
+    Image.preinit()
 
 
 def read_picture_header(path: str | os.PathLike[str]) -> Header:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bedside.backends.base import EngineInfo
+from bedside.device import Machine
 from bedside.errors import BedsideError
 from bedside.provenance import NOTICE, BundleRef
 from bedside.radiograph import Finding
@@ -196,6 +197,8 @@ class OpacificationResult:
     """The budget that was given; None without one."""
     timing_ms: dict[str, float] = field(default_factory=dict)
     """Stage -> milliseconds of work in it (stages overlap), and ``total``, by the wall."""
+    machine: Machine | None = None
+    """How the device fared; None where nobody looked."""
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
     """Slices for the report, where they were to be kept; not part of the JSON."""
 
@@ -241,6 +244,7 @@ class OpacificationResult:
             "bundle": asdict(self.bundle),
             "engine": asdict(self.engine),
             "timing_ms": {stage: round(value, 3) for stage, value in self.timing_ms.items()},
+            "machine": None if self.machine is None else self.machine.to_json(),
             "notice": NOTICE,
         }
 

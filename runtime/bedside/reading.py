@@ -8,9 +8,10 @@ from bedside import dicom, images
 from bedside.containers import find_format
 from bedside.errors import InputError
 from bedside.files import open_input
+from bedside.images import load_decoders
 from bedside.radiograph import Header, Radiograph
 
-__all__ = ["read_header", "read_radiograph"]
+__all__ = ["load_decoders", "read_header", "read_radiograph"]
 
 HEAD_BYTES = 256
 """Enough to tell the kind of a file: a DICOM file names itself after 128 bytes."""

@@ -6,13 +6,16 @@ from pathlib import Path
 from types import TracebackType
 
 from bedside import cxr, quality
-from bedside.backends import Backend, EngineInfo, open_backend
+from bedside.backends import Backend, EngineInfo
 from bedside.bundle import Bundle
+from bedside.device import Watch
+from bedside.engines import Auto, EngineRequest, open_engine
 from bedside.errors import BedsideError, BundleError, InternalError
-from bedside.fitness import doubt_engine
+from bedside.fitness import Doubts, doubt_machine
+from bedside.guard import Guard
 from bedside.provenance import BundleRef
 from bedside.radiograph import Finding
-from bedside.reading import read_header, read_radiograph
+from bedside.reading import load_decoders, read_header, read_radiograph
 from bedside.severity import SeverityResult
 from bedside.timing import Stages
 
@@ -26,16 +29,21 @@ def open_cxr(
     bundle: str | Path | Bundle | None = None,
     backend: str = "onnxruntime",
     *,
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
+    guard: Guard | None = None,
+    auto: Auto | None = None,
 ) -> CxrScorer:
-    """Open a bundle that scores X-rays on an engine.
+    """Open a bundle that scores X-rays on an engine, all of it warm: the first score takes as long as the next.
 
     Args:
         bundle: A folder, a zip file, a built-in bundle's name, or an opened bundle; None for the built-in one.
-        backend: Name of the engine, one of `bedside.backends.BACKENDS`.
-        precision: One of `bedside.backends.PRECISIONS`.
+        backend: Name of the engine, one of `bedside.backends.BACKENDS`; or ``auto``, for the best of a tuned plan
+            (`bedside.tuning`), else the reference. `EngineInfo.chosen` says which it came to.
+        precision: One of `bedside.backends.PRECISIONS`; None for fp32. With ``auto`` it must be None.
         threads: Threads inside one inference; None leaves it to the engine.
+        guard: What happens where the engine crashes or hangs; None for a result that says so.
+        auto: Where ``auto`` finds its plans, and whether it tunes in the background where there is none.
 
     Returns:
         The scorer, to be used in a ``with`` statement.
@@ -46,7 +54,9 @@ def open_cxr(
         BackendError: The engine can't load the bundle's model, or does not have that precision.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(BUILT_IN_CXR if bundle is None else bundle)
-    return CxrScorer(opened, open_backend(backend, opened, precision=precision, threads=threads))
+    load_decoders()
+    request = EngineRequest(backend, precision, threads, guard=guard or Guard(), auto=auto or Auto())
+    return CxrScorer(opened, open_engine(opened, request))
 
 
 class CxrScorer:
@@ -67,10 +77,11 @@ class CxrScorer:
         self.bundle = bundle
         self._backend = backend
         try:
-            self._doubts = doubt_engine(bundle, backend.info)
+            self._doubts = Doubts(bundle, backend)
         except BundleError:
             backend.close()
             raise
+        self._watch = Watch(gpus=backend.info.device != "CPU")
         self._ref = BundleRef(bundle.manifest.name, bundle.manifest.version, bundle.digest)
 
     def score(self, source: str | Path, *, force: bool = False, keep_picture: bool = False) -> SeverityResult:
@@ -85,6 +96,7 @@ class CxrScorer:
             The result. Whatever goes wrong with the input or in the network is told in it (``status``,
             ``error``) and not raised; `SeverityResult.raise_for_status` raises it.
         """
+        span = self._watch.over()
         stages = Stages()
         findings: list[Finding] = []
         severity = radiograph = frame = error = None
@@ -103,11 +115,13 @@ class CxrScorer:
             with stages.measure("interpret"):
                 severity = cxr.interpret(outputs, self.bundle.manifest)
                 findings += quality.check_severity(severity, self.bundle.manifest)
-                findings += self._doubts
+                findings += self._doubts.list()
         except BedsideError as problem:
             error = _without_frames(problem)
         except Exception as problem:  # noqa: BLE001 -- one study's surprise must not take the others down
             error = InternalError.of(problem)
+        machine = span.end()
+        findings += doubt_machine(machine)
         return SeverityResult(
             source=str(source),
             bundle=self._ref,
@@ -117,6 +131,7 @@ class CxrScorer:
             quality=tuple(findings),
             forced=any(finding.code == "forced" for finding in findings),
             timing_ms=stages.finish(),
+            machine=machine,
             radiograph=radiograph if keep_picture else None,
             frame=frame,
         )

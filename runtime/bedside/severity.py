@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bedside.backends.base import EngineInfo
 from bedside.cxr import Estimate, Frame, Severity
+from bedside.device import Machine
 from bedside.errors import BedsideError
 from bedside.provenance import NOTICE, BundleRef
 from bedside.radiograph import Finding, Radiograph
@@ -37,6 +38,8 @@ class SeverityResult:
     """True if `force` overrode a refusal."""
     timing_ms: dict[str, float] = field(default_factory=dict)
     """Stage -> milliseconds, of the stages that were reached, and their ``total``."""
+    machine: Machine | None = None
+    """How the device fared; None where nobody looked."""
     radiograph: Radiograph | None = field(default=None, repr=False)
     """The picture that was scored, where `CxrScorer.score` was to keep it; not part of the JSON."""
     frame: Frame | None = None
@@ -87,6 +90,7 @@ class SeverityResult:
             "bundle": asdict(self.bundle),
             "engine": asdict(self.engine),
             "timing_ms": {stage: round(value, 3) for stage, value in self.timing_ms.items()},
+            "machine": None if self.machine is None else self.machine.to_json(),
             "files": files or {},
             "notice": NOTICE,
         }

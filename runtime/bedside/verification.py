@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 from typing import Final
 
@@ -104,7 +103,7 @@ class Trial:
 
 def installed() -> tuple[str, ...]:
     """Names of the backends whose package is installed, as in `bedside.backends.BACKENDS`; none is imported."""
-    return tuple(name for name, leaf in BACKENDS.items() if find_spec(leaf.package) is not None)
+    return tuple(name for name, leaf in BACKENDS.items() if leaf.installed)
 
 
 def verify_golden(bundle: Bundle, backend: Backend) -> Verdict:

@@ -154,7 +154,7 @@ def test_golden_outputs_that_unpack_without_end_are_refused(folder: Path) -> Non
     assert caught.value.code == "bundle-unsafe"
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_each_engine_passes_at_fp32(folder: Path, backend: str) -> None:
     pytest.importorskip(BACKENDS[backend].package)
     bundle = Bundle.open(folder)
@@ -189,7 +189,9 @@ def test_what_this_machine_or_bundle_lacks_is_unavailable_and_not_failed(folder:
 
 def test_an_engine_that_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "bedside.backends.openvino", raising=False)
-    assert installed() == ("onnxruntime",)
+    for name in [name for name in sys.modules if name.startswith("bedside.backends.openvino")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "openvino" not in installed()
+    assert "onnxruntime" in installed()
     with pytest.raises(MissingExtraError):
         list(try_engines(Bundle.open(folder), ["openvino"], ["fp32"]))

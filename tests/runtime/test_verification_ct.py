@@ -111,7 +111,7 @@ def test_an_answer_of_another_shape_is_a_failure_of_the_engine(folder: Path) -> 
 
 
 @pytest.mark.parametrize("network", [NETWORK, ThresholdNetwork(context=1), ThresholdNetwork(fixed=TILE)])
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_each_engine_passes_at_fp32(backend: str, network: ThresholdNetwork, tmp_path: Path) -> None:
     pytest.importorskip(BACKENDS[backend].package)
     bundle = Bundle.open(make_ct_bundle(tmp_path / "tiny", network=network))

@@ -9,13 +9,16 @@ from typing import Any
 
 import click
 
+from bedside.cli.build import build
 from bedside.cli.bundles import bundles
 from bedside.cli.compare import compare
 from bedside.cli.console import mute_stdout, printable, tell
+from bedside.cli.doctor import doctor
 from bedside.cli.inspect import inspect
 from bedside.cli.sample import sample
 from bedside.cli.score import score
 from bedside.cli.segment import segment
+from bedside.cli.tune import tune
 from bedside.cli.verify import verify
 from bedside.errors import BedsideError, OutputError
 from bedside.version import __version__
@@ -54,5 +57,5 @@ def main() -> None:
     """Edge inference for chest imaging: scores chest X-rays, and segments chest CT."""
 
 
-for _command in (score, segment, compare, bundles, inspect, verify, sample):
+for _command in (score, segment, compare, bundles, inspect, verify, tune, build, doctor, sample):
     main.add_command(_command)

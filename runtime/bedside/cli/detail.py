@@ -37,10 +37,7 @@ def describe(scored: Scored, manifest: Manifest, output: Output | None) -> str:
     bundle, engine, spent = result.bundle, result.engine, dict(result.timing_ms)
     lines.append(field("bundle", f"{bundle.name} {bundle.version}, sha256 {bundle.digest[:12]}"))
     lines.append(field("licence", describe_licence(manifest.licence)))
-    threads = f", {engine.threads} threads" if engine.threads else ""
-    lines.append(
-        field("engine", f"{engine.backend} {engine.version}, {engine.precision}, {engine.device}{threads}")
-    )
+    lines.append(field("engine", engine.line))
     total = spent.pop("total")
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in spent.items())
     lines.append(field("time", f"{total:.1f} ms: {stages}"))

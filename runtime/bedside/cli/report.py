@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bedside.backends.base import EngineInfo
 from bedside.batch import TABLE, Batch, Output, Scored
 from bedside.bundle import Manifest
 from bedside.cli.console import emit, printable, tell
@@ -32,6 +33,7 @@ class Report:
         self._form = form
         self._manifest = manifest
         self._output = output
+        self._engine: EngineInfo | None = None
         self._start = time.perf_counter()
 
     @contextmanager
@@ -69,6 +71,8 @@ class Report:
         put = emit if self._form in ("rows", "detail") else tell
         if not inputs.single or batch.earlier:
             put(self._sum_up(batch))
+            if self._engine is not None and self._engine.chosen != "asked":
+                put(f"engine: {self._engine.line}")
         if self._output is not None:
             heatmaps = " and heatmaps" if self._output.heatmap else ""
             put(f"results are in {printable(str(self._output.folder))}: {JOURNAL}, {TABLE}{heatmaps}")
@@ -77,6 +81,7 @@ class Report:
 
     def _show(self, scored: Scored) -> None:
         result = scored.result
+        self._engine = result.engine
         if self._form == "json":
             emit(json_line(result.to_json(scored.files)))
         elif self._form == "csv":

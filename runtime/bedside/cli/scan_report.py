@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bedside.backends.base import EngineInfo
 from bedside.bundle import Manifest
 from bedside.cli.console import emit, printable, tell
 from bedside.cli.volumes import describe, describe_row, head_rows
@@ -35,6 +36,7 @@ class ScanReport:
         self._folder = folder
         self._as_json = as_json
         self._single = single
+        self._engine: EngineInfo | None = None
         self._start = time.perf_counter()
 
     @contextmanager
@@ -67,6 +69,7 @@ class ScanReport:
     def show(self, segmented: Segmented) -> None:
         """Print one result."""
         result = segmented.result
+        self._engine = result.engine
         folder = self._folder or Path()
         if self._as_json:
             emit(json_line(result.to_json(segmented.files)))
@@ -88,6 +91,8 @@ class ScanReport:
             parts.append(f"{scans.earlier} done earlier")
         put = tell if self._as_json else emit
         put(f"{', '.join(parts)}, in {time.perf_counter() - self._start:.1f} s")
+        if self._engine is not None and self._engine.chosen != "asked":
+            put(f"engine: {self._engine.line}")
         if self._folder is not None:
             put(f"results are in {printable(str(self._folder))}")
         if not self._as_json and not self._single and scans.counts["ok"]:

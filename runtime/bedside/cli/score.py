@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from bedside.cli.console import printable, tell
-from bedside.cli.engine import backend_option, precision_option, threads_option
+from bedside.cli.engine import auto_options, guard_options, threads_option
 
 INCOMPLETE = 1
 """Exit code where some inputs have no score."""
@@ -31,9 +31,9 @@ INCOMPLETE = 1
 @click.option(
     "--bundle", metavar="BUNDLE", help="A bundle's folder, zip file or name.  [default: the built-in one]"
 )
-@backend_option("onnxruntime")
-@precision_option("fp32")
+@auto_options
 @threads_option
+@guard_options
 @click.option("--force", is_flag=True, help="Score also what says itself that it is no frontal chest X-ray.")
 @click.pass_context
 def score(  # noqa: PLR0913 - click hands over each option
@@ -46,8 +46,11 @@ def score(  # noqa: PLR0913 - click hands over each option
     form: str | None,
     bundle: str | None,
     backend: str,
-    precision: str,
+    precision: str | None,
+    cache: Path | None,
     threads: int | None,
+    watchdog: float | None,
+    fallback: bool,
     force: bool,
 ) -> None:
     """Score how severe COVID-19 looks in chest X-rays: geographic extent and degree of opacity.
@@ -64,7 +67,9 @@ def score(  # noqa: PLR0913 - click hands over each option
     from bedside.batch import Batch, Output
     from bedside.cli.interruption import deferred_interrupt
     from bedside.cli.report import Report
+    from bedside.engines import Auto
     from bedside.errors import OutputError
+    from bedside.guard import Guard
     from bedside.inputs import Inputs
     from bedside.scorer import open_cxr
 
@@ -74,7 +79,14 @@ def score(  # noqa: PLR0913 - click hands over each option
     inputs.require_any()
     output = None if out is None else Output(out, heatmap=heatmap, resume=resume)
     with (
-        open_cxr(bundle, backend, precision=precision, threads=threads) as scorer,
+        open_cxr(
+            bundle,
+            backend,
+            precision=precision,
+            threads=threads,
+            guard=Guard(watchdog, fallback),
+            auto=Auto(cache),
+        ) as scorer,
         Batch(scorer, output, force=force) as batch,
     ):
         report = Report(form or ("detail" if inputs.single else "rows"), scorer.bundle.manifest, output)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bedside.cli.engine import backend_option, precision_option, threads_option
+from bedside.cli.engine import auto_options, guard_options, threads_option
 from bedside.cli.quantities import duration, size
 
 __all__ = ["segment"]
@@ -49,9 +49,9 @@ INCOMPLETE = 1
 @click.option(
     "--bundle", metavar="BUNDLE", help="A bundle's folder, zip file or name.  [default: the built-in one]"
 )
-@backend_option("onnxruntime")
-@precision_option("fp32")
+@auto_options
 @threads_option
+@guard_options
 @click.pass_context
 def segment(  # noqa: PLR0913 - click hands over each option
     ctx: click.Context,
@@ -68,8 +68,11 @@ def segment(  # noqa: PLR0913 - click hands over each option
     deadline: float | None,
     bundle: str | None,
     backend: str,
-    precision: str,
+    precision: str | None,
+    cache: Path | None,
     threads: int | None,
+    watchdog: float | None,
+    fallback: bool,
 ) -> None:
     """Segment chest CT: volumes of both lungs, and of what is opacified in them.
 
@@ -84,6 +87,8 @@ def segment(  # noqa: PLR0913 - click hands over each option
     if series and len(paths) > 1:
         raise click.UsageError("--series chooses within one PATH; give one")
     from bedside.cli.scan_report import ScanReport
+    from bedside.engines import Auto
+    from bedside.guard import Guard
     from bedside.scanning import choose_series
     from bedside.scans import ScanOutput, Scans, ScanSource
     from bedside.segmentation import Request
@@ -92,7 +97,14 @@ def segment(  # noqa: PLR0913 - click hands over each option
     chosen = choose_series(paths[0], series) if series else (None,)
     sources = [ScanSource(path, each) for path in paths for each in chosen]
     output = None if out is None else ScanOutput(out, probabilities=probabilities, resume=resume)
-    with open_ct(bundle, backend, precision=precision, threads=threads) as segmenter:
+    with open_ct(
+        bundle,
+        backend,
+        precision=precision,
+        threads=threads,
+        guard=Guard(watchdog, fallback),
+        auto=Auto(cache),
+    ) as segmenter:
         report = ScanReport(segmenter.bundle.manifest, out, as_json=as_json, single=len(sources) == 1)
         report.head()
         with report.progress(shown=sys.stderr.isatty()) as progress:

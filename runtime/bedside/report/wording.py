@@ -110,6 +110,4 @@ def bundle_line(result: OpacificationResult) -> str:
 
 def engine_line(result: OpacificationResult) -> str:
     """What ran it."""
-    engine = result.engine
-    threads = f", {engine.threads} threads" if engine.threads else ""
-    return f"{engine.backend} {engine.version}, {engine.precision}, {engine.device}{threads}"
+    return result.engine.line

@@ -7,7 +7,8 @@ job            reading, predicting and measuring, all at once
 
 from __future__ import annotations
 
+from bedside.segmentation.budget import Warm
 from bedside.segmentation.job import UNREAD, Job, LabelSink, Progress, Request
 from bedside.segmentation.network import Segmentor, fit_grid, list_tiles
 
-__all__ = ["UNREAD", "Job", "LabelSink", "Progress", "Request", "Segmentor", "fit_grid", "list_tiles"]
+__all__ = ["UNREAD", "Job", "LabelSink", "Progress", "Request", "Segmentor", "Warm", "fit_grid", "list_tiles"]

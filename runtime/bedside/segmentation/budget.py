@@ -10,16 +10,15 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from bedside.backends import Backend
+from bedside.backends import Backend, EngineInfo
 from bedside.errors import LimitError
 from bedside.manifest import Manifest
 from bedside.memory import MIB, held_bytes
 from bedside.scan import Grid
 from bedside.segmentation.network import Segmentor, fit_grid, list_tiles
+from bedside.warmup import warm_up
 
-__all__ = ["Fit", "fit_memory"]
+__all__ = ["Fit", "Warm", "fit_memory"]
 
 SLAB: Final = 8
 """Slices of a slab where memory allows: enough to decode in parallel, and more gains nothing."""
@@ -29,6 +28,9 @@ FIXED: Final = 40 * MIB
 """For what is not counted: modules that are imported late, headers, deflated labels, threads' stacks."""
 PAGE: Final = 32 * MIB
 """What drawing a report takes beside its pictures (`bedside.report.page`)."""
+
+Warm = set[tuple[EngineInfo, tuple[int, ...]]]
+"""Engines, each with a tile that it has run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,23 @@ class Fit:
 
 
 def fit_memory(
-    manifest: Manifest, backend: Backend, grid: Grid, *, limit: int | None, pictures: int = 0
+    manifest: Manifest,
+    backend: Backend,
+    grid: Grid,
+    *,
+    limit: int | None,
+    pictures: int = 0,
+    warm: Warm | None = None,
 ) -> Fit:
     """Choose the largest tile and slab that a budget takes.
 
     Args:
         manifest: Of the bundle.
-        backend: An engine that holds its model; it is run once or twice.
+        backend: An engine that holds its model; it is run once or twice, if it is not warm.
         grid: Of the scan.
         limit: The budget, bytes of proportional set size; None for none.
         pictures: How many slices are drawn in the end.
+        warm: What ran before, which need not be run again where no budget is to be kept; added to.
 
     Raises:
         LimitError: ``memory-too-small``; the message names the smallest budget that works.
@@ -65,7 +74,11 @@ def fit_memory(
     size = fit_grid(grid, manifest.input, tiling)
     tiles = list_tiles(size, manifest.input, tiling)
     if limit is None:
-        _warm_up(manifest, backend, tiles[0])
+        ran = (backend.info, tiles[0])
+        if warm is None or ran not in warm:
+            _warm_up(manifest, backend, tiles[0])
+        if warm is not None:
+            warm.add(ran)
         return _fit(Segmentor(manifest, backend, grid, tiles[0]), held_bytes(), None, pictures)
     before = held_bytes()
     _warm_up(manifest, backend, tiles[-1])
@@ -115,6 +128,4 @@ def _count(segmentor: Segmentor, slab: int, pictures: int) -> int:
 
 
 def _warm_up(manifest: Manifest, backend: Backend, tile: tuple[int, ...]) -> None:
-    spec = manifest.input
-    channels = spec.shape[1] or 1
-    backend.run({spec.name: np.full((1, channels, *tile), spec.low, np.float32)})
+    warm_up(backend, manifest.input, (1, manifest.input.shape[1] or 1, *tile))

@@ -31,7 +31,7 @@ from bedside.manifest import Manifest
 from bedside.opacification import Opacification, OpacificationResult, Picture
 from bedside.scan import Entry, Scan
 from bedside.scanning import open_scan
-from bedside.segmentation.budget import fit_memory
+from bedside.segmentation.budget import Warm, fit_memory
 from bedside.segmentation.network import Segmentor
 from bedside.timing import Stages
 
@@ -119,9 +119,12 @@ class Job:
         manifest: Of the bundle.
         backend: An engine that holds its model.
         request: How.
+        warm: What the engine ran before, in other jobs; added to.
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend, request: Request) -> None:
+    def __init__(
+        self, manifest: Manifest, backend: Backend, request: Request, warm: Warm | None = None
+    ) -> None:
         self.clock = Stages()
         """Runs from here on."""
         self.ledger: tuple[Entry, ...] = ()
@@ -133,6 +136,7 @@ class Job:
         self._manifest = manifest
         self._backend = backend
         self._request = request
+        self._warm = warm
 
     def run(self, source: str | Path | Scan, blank: OpacificationResult) -> OpacificationResult:
         """Segment the scan; returns ``blank``, filled in.
@@ -151,6 +155,7 @@ class Job:
                     scan.grid,
                     limit=self._request.memory_bytes,
                     pictures=N_PICTURES if self._request.keep_pictures else 0,
+                    warm=self._warm,
                 )
             self.predicted_bytes = fit.predicted_bytes
             tally = Tally(scan.grid, self._manifest.tissues)
