@@ -9,10 +9,12 @@ alike. Medians and ratios are what counts.
 
 The network's cost does not depend on its weights, which are random but for batch norms and a last layer that are
 fitted to the phantom. Its labels mean nothing, and serve to show that the sides compute the same; what bf16 costs a
-trained network in Dice and volume stands in the parity report of that network's bundle. Processes are warm:
-starting one and loading the network are not counted, reading every header is. ``end_to_end_fp32`` is of the faster
-one of our engines. Beside each inference stands what share it reaches of the processor's peak, which is measured in
-the same run as the speed of a large matrix product of the same precision. Our stages overlap, so that they add up to
+trained network in Dice and volume stands in the parity report of that network's bundle. Processes are warm: starting
+one and loading the network are not counted, reading every header is. Each ratio is of the fastest of our engines of
+that kind whose labels and volumes are, on this very series, within the bundle's tolerance of the reference's; the
+others' are told beside. ``--isa`` caps the instruction sets of all sides alike, as on a machine without AMX. Beside
+each inference stands what share it reaches of the processor's peak, which is measured in the same run as the speed of
+a large matrix product of the same precision (of floating point alone). Our stages overlap, so that they add up to
 more than the total, and slow each other down where they share cores.
 
 Needs the extras ``export``, ``cpu``, ``openvino`` and ``codecs``, and for the reference a decoder that pydicom knows:
@@ -36,8 +38,8 @@ import click
 import numpy.typing as npt
 from growth import grow, show_growth
 from labels import dice, read_any
-from machine import describe_machine
-from processes import PAUSE_S, ask, peak_mib, start, stop
+from machine import describe_machine, summarise_state, watch_machine
+from processes import ISAS, PAUSE_S, ask, cap_isa, peak_mib, probe, start, stop
 from series import draw_phantom, find_series
 
 from bedside.bundle import Bundle
@@ -51,9 +53,18 @@ PACKAGES: Final = ("onnxruntime", "openvino", "numpy", "pydicom", "imagecodecs",
 """What our sides run on; those of the reference's are told by its own Python."""
 REFERENCE: Final = "pytorch fp32"
 FP32: Final = ("onnxruntime fp32", "openvino fp32")
-BF16: Final = "openvino bf16"
-TARGETS: Final = {"end_to_end_fp32": 2.0, "end_to_end_bf16": 10.0}
-"""What is to be reached: issue 3, part 10."""
+KINDS: Final = {
+    "fp32": FP32,
+    "half": ("openvino bf16", "openvino fp16"),
+    "int8": ("openvino int8", "openvino int8-bf16", "openvino int8-fp16"),
+}
+"""Kind of arithmetic -> our engines of that kind."""
+TARGETS: Final = {"fp32": 2.0, "half": 12.0, "int8": 18.0}
+"""Kind -> how many times faster than PyTorch eager it is to be, end to end, on a machine with AMX."""
+TARGETS_WITHOUT_AMX: Final = {"fp32": 2.0, "int8": 3.5}
+"""The same where the instruction sets are capped."""
+CALIBRATION: Final = 32
+"""Slices that the int8 network is calibrated on: of the same series, and none that is segmented unless all are."""
 STAGES: Final = ("open", "plan", "read", "preprocess", "inference", "measure", "write", "interpret")
 """open: headers and probes; plan: the engine's warm-up on a scan's tile; inference: with the blending of tiles."""
 WARM_UP: Final = 3
@@ -68,6 +79,9 @@ class Side:
     command: list[str]
     labels: Path
     """What it writes, each time anew."""
+    environment: dict[str, str]
+    limits: dict[str, float] = field(default_factory=dict)
+    """What it may differ by from the reference, as the bundle states it: see `bedside.contract.CT_LIMITS`."""
     answers: list[dict[str, Any]] = field(default_factory=list)
     peak_mib: float = 0.0
 
@@ -87,17 +101,19 @@ class Side:
 
 def measure(sides: list[Side], folder: Path, warm_up: Path, rounds: int, threads: int) -> dict[str, float]:
     """Alternate the sides over the series; returns the processor's peak, precision -> gigaflops a second."""
-    pairs = [(side, start(side.command)) for side in sides]
-    peak = start([sides[0].command[0], str(SIDES / "ct_peak_side.py"), str(threads)])
-    peaks = {side.precision: 0.0 for side in sides}
+    pairs = [(side, start(side.command, side.environment)) for side in sides]
+    command = [sides[0].command[0], str(SIDES / "ct_peak_side.py"), str(threads)]
+    peak = start(command, sides[0].environment)
+    peaks = {side.precision: 0.0 for side in sides if not side.precision.startswith("int8")}
     try:
         for _, process in pairs:
             ask(process, warm_up)
         for number in range(rounds):
             turn = number % len(pairs)
             for side, process in pairs[turn:] + pairs[:turn]:
-                reached = ask(peak, side.precision)["gflops"]
-                peaks[side.precision] = max(peaks[side.precision], reached)
+                if side.precision in peaks:
+                    reached = ask(peak, side.precision)["gflops"]
+                    peaks[side.precision] = max(peaks[side.precision], reached)
                 time.sleep(PAUSE_S)
                 side.answers.append(ask(process, folder))
                 side.peak_mib = peak_mib(process)
@@ -109,7 +125,7 @@ def measure(sides: list[Side], folder: Path, warm_up: Path, rounds: int, threads
 
 
 def compare(
-    sides: list[Side], peaks: dict[str, float], slices: int, flop: int, names: list[str]
+    sides: list[Side], peaks: dict[str, float], slices: int, flop: int, bundle: Bundle
 ) -> dict[str, Any]:
     """The ratios (the reference's time over ours) and all that they come from."""
     by = {side.name: side for side in sides}
@@ -119,23 +135,24 @@ def compare(
     for ratios in (end_to_end, inference):
         del ratios[REFERENCE]
     labels = read_any(reference.labels)
+    described = {
+        side.name: {
+            **describe_side(side, slices, flop, peaks),
+            **describe_labels(side, labels, reference, bundle),
+        }
+        for side in sides
+    }
+    counting = {name: ratio for name, ratio in end_to_end.items() if described[name]["inside_tolerance"]}
     return {
         "ratios": {
-            "end_to_end_fp32": max(end_to_end[name] for name in FP32),
-            "end_to_end_bf16": end_to_end.get(BF16),
+            kind: max((counting[name] for name in names if name in counting), default=None)
+            for kind, names in KINDS.items()
         },
-        "targets": TARGETS,
         "ratios_end_to_end": end_to_end,
         "ratios_inference": inference,
         "gflop_per_slice": flop / 1e9,
         "peak_gflops": peaks,
-        "sides": {
-            side.name: {
-                **describe_side(side, slices, flop, peaks),
-                **describe_labels(side, labels, reference, names),
-            }
-            for side in sides
-        },
+        "sides": described,
     }
 
 
@@ -149,23 +166,32 @@ def describe_side(side: Side, slices: int, flop: int, peaks: dict[str, float]) -
         "stages_ms": {stage: side.stage(stage) for stage in STAGES if stage in side.answers[0]["stages_ms"]},
         "ms_per_slice": side.median("seconds") * 1e3 / slices,
         "inference_gflops": reached,
-        "inference_share_of_peak": reached / peaks[side.precision],
+        "inference_share_of_peak": reached / peaks[side.precision] if side.precision in peaks else None,
         "peak_memory_mib": side.peak_mib,
     }
 
 
-def describe_labels(
-    side: Side, labels: npt.NDArray[Any], reference: Side, names: list[str]
-) -> dict[str, Any]:
-    """Volumes of one side, and how far they and its labels are from the reference's."""
+def describe_labels(side: Side, labels: npt.NDArray[Any], reference: Side, bundle: Bundle) -> dict[str, Any]:
+    """Volumes of one side, how far they and its labels are from the reference's, and whether that is allowed."""
+    tissues = bundle.manifest.tissues
+    names = [tissue.name for tissue in tissues]
     volumes, expected = (each.answers[-1]["volumes_ml"] for each in (side, reference))
     overlap = dice(labels, read_any(side.labels), len(names))
+    ours, theirs = (
+        sum(ml for ml, tissue in zip(each, tissues, strict=True) if tissue.opacity)
+        for each in (volumes, expected)
+    )
+    percent = 100 * abs(ours - theirs) / theirs if theirs else 0.0
+    loss = max(1 - each for each in overlap if each is not None)
     return {
         "volumes_ml": dict(zip(names, volumes, strict=True)),
         "dice": dict(zip(names, overlap, strict=True)),
         "volume_difference_ml": {
             name: ours - theirs for name, ours, theirs in zip(names, volumes, expected, strict=True)
         },
+        "opacity_volume_percent": percent,
+        "inside_tolerance": not side.limits
+        or (loss <= side.limits["dice_loss"] and percent <= side.limits["volume_percent"]),
     }
 
 
@@ -173,46 +199,55 @@ def show(report: dict[str, Any]) -> None:
     """Print the tables."""
     machine, sides = report["machine"], report["sides"]
     click.echo(f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
+    click.echo(summarise_state(machine))
+    if report["isa"]:
+        click.echo(f"oneDNN of all sides capped to {report['isa']}")
     click.echo(f"load average before: {report['load_average']:.1f}; a quiet machine's is near 0")
     for title, versions in (("ours", machine["versions"]), ("reference", machine["reference_versions"])):
         click.echo(f"{title}: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     click.echo(
         f"\n{report['slices']} of {report['series_slices']} slices, ms a slice, median of {report['rounds']}"
     )
-    click.echo(f"{'side':<18}{'total':>9}" + "".join(f"{stage:>11}" for stage in STAGES))
+    click.echo(f"{'side':<20}{'total':>9}" + "".join(f"{stage:>11}" for stage in STAGES))
     for name, side in sides.items():
         times = (side["stages_ms"].get(stage) for stage in STAGES)
         cells = (f"{'-':>11}" if ms is None else f"{ms / report['slices']:>11.2f}" for ms in times)
-        click.echo(f"{name:<18}{side['ms_per_slice']:>9.1f}" + "".join(cells))
+        click.echo(f"{name:<20}{side['ms_per_slice']:>9.1f}" + "".join(cells))
     click.echo(
         f"\nthe network takes {report['gflop_per_slice']:.1f} GFLOP a slice; the processor's peak is measured"
     )
     click.echo(
-        f"{'side':<18}{'GFLOP/s':>9}{'of peak':>9}{'share':>8}{'processor time':>16}{'peak memory':>13}"
+        f"{'side':<20}{'GFLOP/s':>9}{'of peak':>9}{'share':>8}{'processor time':>16}{'peak memory':>13}"
     )
     for name, side in sides.items():
-        peak = report["peak_gflops"][name.split()[1]]
+        peak = report["peak_gflops"].get(name.split()[1])
+        share = f"{peak:>9.0f}{side['inference_share_of_peak']:>8.0%}" if peak else f"{'-':>9}{'-':>8}"
         click.echo(
-            f"{name:<18}{side['inference_gflops']:>9.0f}{peak:>9.0f}{side['inference_share_of_peak']:>8.0%}"
+            f"{name:<20}{side['inference_gflops']:>9.0f}{share}"
             f"{side['cpu_seconds']:>14.1f} s{side['peak_memory_mib']:>9.0f} MiB"
         )
     click.echo("\nagainst the reference's labels: Dice (difference of volume); at export, on the phantom")
     for name, side in sides.items():
         if name != REFERENCE:
             status = report["parity_at_export"].get(name, "not tried")
-            click.echo(f"{name}: " + ", ".join(_agreement(side)) + f"; {status}")
+            verdict = "" if side["inside_tolerance"] else "; OUT OF TOLERANCE here"
+            click.echo(f"{name}: " + ", ".join(_agreement(side)) + f"; {status}{verdict}")
+    for name, reason in report["skipped"].items():
+        click.echo(f"{name}: left out, {reason}")
     click.echo(
         "\nratios, end to end: " + ", ".join(f"{k} {v:.2f}" for k, v in report["ratios_end_to_end"].items())
     )
     click.echo(
         "ratios, inference: " + ", ".join(f"{k} {v:.2f}" for k, v in report["ratios_inference"].items())
     )
-    for name, ratio in report["ratios"].items():
+    targets = TARGETS_WITHOUT_AMX if report["isa"] else TARGETS
+    for kind, ratio in report["ratios"].items():
         if ratio is None:
-            click.echo(f"{name}: left out, {report['skipped'][BF16]}")
+            click.echo(f"{kind}: none of its engines is here and inside its tolerance")
         else:
-            verdict = "reached" if ratio >= TARGETS[name] else "missed"
-            click.echo(f"{name}: {ratio:.2f} (target {TARGETS[name]:g}: {verdict})")
+            target = targets.get(kind)
+            verdict = "reached" if target and ratio >= target else "missed"
+            click.echo(f"{kind}: {ratio:.2f}" + (f" (target {target:g}: {verdict})" if target else ""))
 
 
 def _agreement(side: dict[str, Any]) -> list[str]:
@@ -245,6 +280,11 @@ def _agreement(side: dict[str, Any]) -> list[str]:
 )
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Threads of each side.")
 @click.option(
+    "--isa",
+    type=click.Choice(ISAS),
+    help="Cap the instruction sets of oneDNN, on which PyTorch and OpenVINO stand.",
+)
+@click.option(
     "--checkpoint",
     default="random:0",
     show_default=True,
@@ -276,6 +316,7 @@ def main(  # noqa: PLR0913 - click hands over each option
     whole: bool,
     rounds: int,
     threads: int,
+    isa: str | None,
     checkpoint: str,
     torch_python: str,
     keep: Path | None,
@@ -294,6 +335,7 @@ def main(  # noqa: PLR0913 - click hands over each option
     report: dict[str, Any] = {
         "machine": describe_machine(threads, PACKAGES),
         "load_average": os.getloadavg()[0],
+        "isa": isa,
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -310,19 +352,24 @@ def main(  # noqa: PLR0913 - click hands over each option
                 checkpoint,
                 str(made),
                 *map(str, found.plane),
+                str(found.without_middle(count).reslice(CALIBRATION, work / "calibration")),
             ]
             network = json.loads(
                 subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             )
             report["machine"]["reference_versions"] = network["versions"]
-            sides, skipped = list_sides(report["machine"], made, work, torch_python)
-            folders = found.copy_middle(count, work / "series"), found.copy_middle(WARM_UP, work / "warm-up")
-            peaks = measure(sides, *folders, rounds, threads)
             bundle_of_sides = Bundle.open(made / "bundle")
-            names = [tissue.name for tissue in bundle_of_sides.manifest.tissues]
+            commands = {
+                REFERENCE: [torch_python, str(SIDES / "ct_reference_side.py"), str(made / "weights.pt")],
+                "": [sys.executable, str(SIDES / "ct_bedside_side.py"), str(made / "bundle")],
+            }
+            sides, skipped = list_sides(bundle_of_sides, commands, work, cap_isa(isa), threads)
+            folders = found.copy_middle(count, work / "series"), found.copy_middle(WARM_UP, work / "warm-up")
+            with watch_machine(report["machine"]):
+                peaks = measure(sides, *folders, rounds, threads)
             report |= {"slices": count, "rounds": rounds, "skipped": skipped}
             report["parity_at_export"] = read_parity(bundle_of_sides)
-            report |= compare(sides, peaks, count, network["flop_per_slice"], names)
+            report |= compare(sides, peaks, count, network["flop_per_slice"], bundle_of_sides)
             show(report)
             save(report, json_path)
         if growth:
@@ -344,27 +391,33 @@ def save(report: dict[str, Any], path: Path | None) -> None:
 
 
 def list_sides(
-    machine: dict[str, Any], made: Path, work: Path, torch_python: str
+    bundle: Bundle, commands: dict[str, list[str]], work: Path, environment: dict[str, str], threads: int
 ) -> tuple[list[Side], dict[str, str]]:
-    """The contenders, and why others are left out."""
-    threads = str(machine["threads"])
+    """The contenders, and why others are left out.
+
+    Args:
+        bundle: Of our sides.
+        commands: How to start the reference's side, and under an empty name any of ours.
+        work: Folder for what they write.
+        environment: That they run in.
+        threads: Of each.
+    """
     labels = work / "reference.npz"
-    reference = [
-        torch_python,
-        str(SIDES / "ct_reference_side.py"),
-        str(made / "weights.pt"),
-        threads,
-        str(labels),
-    ]
-    sides = [Side(REFERENCE, reference, labels)]
+    sides = [Side(REFERENCE, [*commands[REFERENCE], str(threads), str(labels)], labels, environment)]
     skipped: dict[str, str] = {}
-    for name in (*FP32, BF16):
-        if name == BF16 and "amx_bf16" not in machine["flags"]:
-            skipped[name] = "this processor has no AMX (amx_bf16 in /proc/cpuinfo)"
+    for name in (name for names in KINDS.values() for name in names):
+        backend, precision = name.split()
+        labels = work / f"{backend}-{precision}.nii.gz"
+        command = [*commands[""], backend, precision, str(threads), str(labels)]
+        try:
+            limits = bundle.manifest.tolerance(precision)
+        except BundleError as error:
+            skipped[name] = error.message
             continue
-        labels = work / f"{name.replace(' ', '-')}.nii.gz"
-        ours = [sys.executable, str(SIDES / "ct_bedside_side.py"), str(made / "bundle")]
-        sides.append(Side(name, [*ours, *name.split(), threads, str(labels)], labels))
+        if reason := probe(command, environment):
+            skipped[name] = reason
+        else:
+            sides.append(Side(name, command, labels, environment, limits))
     return sides, skipped
 
 

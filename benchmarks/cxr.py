@@ -6,6 +6,9 @@ them alike. Medians and ratios are what counts.
 
     python benchmarks/cxr.py --json cxr.json
 
+Our engines at lower precision count only where they stay inside the bundle's tolerance on these very images; others
+are told with what they differ by. ``--isa`` caps the instruction sets of all sides alike, as on a machine without AMX.
+
 ``ratios`` are of the images as they are. Beside them stand the warm ratios of the same images enlarged to `DETECTOR`
 pixels, since a collection's pictures are often reduced (those in ../shared to 768) and an X-ray machine's are
 not. Cold starts are on an image as it is; peak memory is of the whole run, enlarged images included.
@@ -28,10 +31,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from machine import describe_machine
+from machine import describe_machine, summarise_state, watch_machine
 from packaging.requirements import Requirement
 from PIL import Image
-from processes import PAUSE_S, ask, peak_mib, start, stop
+from processes import ISAS, PAUSE_S, ask, cap_isa, peak_mib, probe, start, stop
+
+from bedside.bundle import Bundle
+from bedside.errors import BundleError
 
 SIDES: Final = Path(__file__).parent / "sides"
 COLLECTION: Final = Path(__file__).parents[2] / "shared" / "data" / "cxr" / "images"
@@ -43,6 +49,18 @@ AS_THEY_ARE: Final = "as they are"
 AT_DETECTOR: Final = f"enlarged to {DETECTOR} pixels"
 SIZES: Final = (AS_THEY_ARE, AT_DETECTOR)
 REFERENCE: Final = "torchxrayvision"
+ENGINES: Final = (
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "fp16"),
+    ("openvino", "int8"),
+    ("openvino", "int8-bf16"),
+    ("openvino", "int8-fp16"),
+)
+"""What is tried of ours; the first is the reference engine, for which no more than its own speed is claimed."""
+CALIBRATION: Final = 64
+"""Pictures that the int8 network is calibrated on: none of those that are scored."""
 PACKAGES: Final = ("torch", "torchxrayvision", "onnxruntime", "openvino", "numpy", "pydicom", "bedside")
 """What is compared, and what it stands on."""
 INSTALLED: Final = {"reference": ("torchxrayvision", ()), "ours": ("bedside", ("cpu",))}
@@ -80,13 +98,32 @@ class Side:
 
     name: str
     command: list[str]
+    environment: dict[str, str]
+    limits: tuple[float, ...] = ()
+    """What its scores may differ by from the reference's, each."""
     warm: dict[str, Run] = field(default_factory=dict)
     cold_seconds: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
 
     def start(self) -> subprocess.Popen[str]:
         """A fresh process."""
-        return start(self.command)
+        return start(self.command, self.environment)
+
+    def differences(self, reference: Side) -> list[float]:
+        """Largest difference of each score from the reference's, over all sizes."""
+        pairs = [
+            (ours, theirs)
+            for size, run in self.warm.items()
+            for ours, theirs in zip(run.scores, reference.warm[size].scores, strict=True)
+        ]
+        return [
+            max(abs(ours[score] - theirs[score]) for ours, theirs in pairs)
+            for score in range(len(pairs[0][0]))
+        ]
+
+    def counts(self, reference: Side) -> bool:
+        """Whether its speed counts: its scores are inside its tolerance."""
+        return all(gap <= limit for gap, limit in zip(self.differences(reference), self.limits, strict=False))
 
 
 def measure_warm(sides: list[Side], sizes: dict[str, list[Path]], rounds: int) -> None:
@@ -145,26 +182,28 @@ def installed_mib(distribution: str, extras: tuple[str, ...]) -> float:
     return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
 
 
-def prepare(folder: Path, seed: int) -> tuple[Path, Path]:
-    """Write one set of DenseNet-121 weights as a bundle and as a state dict of torchxrayvision's own module."""
+def prepare(folder: Path, seed: int, pictures: list[Path]) -> tuple[Path, Path]:
+    """Write one set of DenseNet-121 weights as a bundle, and as a state dict of torchxrayvision's own module.
+
+    The bundle has an int8 network, calibrated on ``pictures``, where there are any.
+    """
     import torch
 
     from bedside_export.models import load_classifier
 
     bundle, weights = folder / "bundle", folder / "weights.pt"
-    command = [
-        "bedside-export",
-        "cxr-severity",
-        "--weights",
-        f"random:{seed}",
-        "--head",
-        "v1",
-        "--out",
-        str(bundle),
-    ]
-    subprocess.run(
-        [str(Path(sys.executable).parent / command[0]), *command[1:]], check=True, stdout=sys.stderr
-    )
+    export = str(Path(sys.executable).parent / "bedside-export")
+    commands = [[export, "cxr-severity", "--weights", f"random:{seed}", "--head", "v1", "--out", str(bundle)]]
+    if pictures:
+        calibration = folder / "calibration"
+        calibration.mkdir()
+        for picture in pictures:
+            (calibration / picture.name).symlink_to(picture.resolve())
+        plain, bundle = bundle, folder / "quantised"
+        options = ["--precision", "int8", "--calibration", str(calibration), "--keep-failing"]
+        commands.append([export, "quantize", str(plain), *options, "--out", str(bundle)])
+    for command in commands:
+        subprocess.run(command, check=True, stdout=sys.stderr)
     classifier = load_classifier(f"random:{seed}")
     parts = {"features": classifier.features, "classifier": classifier.logits}
     torch.save(
@@ -184,7 +223,7 @@ def compare(sides: list[Side]) -> dict[str, Any]:
         return {
             f"warm_{name.replace(' ', '_')}": reference.warm[size].median / side.warm[size].median
             for name, side in by.items()
-            if side is not reference
+            if side is not reference and side.counts(reference)
         }
 
     return {
@@ -206,12 +245,9 @@ def describe_side(side: Side, reference: Side) -> dict[str, Any]:
         "warm": {size: run.summary() for size, run in side.warm.items()},
         "cold_start_median_s": statistics.median(side.cold_seconds),
         "peak_memory_mib": side.peak_mib,
-        "max_score_difference": max(
-            abs(a - b)
-            for size, run in side.warm.items()
-            for ours, theirs in zip(run.scores, reference.warm[size].scores, strict=True)
-            for a, b in zip(ours, theirs, strict=True)
-        ),
+        "max_score_difference": max(side.differences(reference)),
+        "inside_tolerance": side.counts(reference),
+        "warm_ratio": {size: reference.warm[size].median / run.median for size, run in side.warm.items()},
     }
 
 
@@ -219,19 +255,24 @@ def show(report: dict[str, Any]) -> None:
     """Print the tables."""
     machine = report["machine"]
     click.echo(f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
+    click.echo(summarise_state(machine))
+    if report["isa"]:
+        click.echo(f"oneDNN of all sides capped to {report['isa']}")
     click.echo(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     for size in SIZES:
         click.echo(f"\n{report['images']} images, {size}")
-        click.echo(f"{'side':<18}{'median':>12}{'p99':>12}")
+        click.echo(f"{'side':<20}{'median':>12}{'p99':>12}")
         for name, side in report["sides"].items():
             warm = side["warm"][size]
-            click.echo(f"{name:<18}{warm['median_ms']:>9.1f} ms{warm['p99_ms']:>9.1f} ms")
-    click.echo(f"\n{'side':<18}{'cold start':>12}{'peak memory':>13}{'score diff.':>13}")
+            click.echo(f"{name:<20}{warm['median_ms']:>9.1f} ms{warm['p99_ms']:>9.1f} ms")
+    click.echo(f"\n{'side':<20}{'cold start':>12}{'peak memory':>13}{'score diff.':>13}")
     for name, side in report["sides"].items():
         click.echo(
-            f"{name:<18}{side['cold_start_median_s']:>10.2f} s{side['peak_memory_mib']:>9.0f} MiB"
-            f"{side['max_score_difference']:>13.5f}"
+            f"{name:<20}{side['cold_start_median_s']:>10.2f} s{side['peak_memory_mib']:>9.0f} MiB"
+            f"{side['max_score_difference']:>13.5f}{'' if side['inside_tolerance'] else '  OUT OF TOLERANCE'}"
         )
+    for name, reason in report["left_out"].items():
+        click.echo(f"{name}: left out, {reason}")
     size = report["installed_mib"]
     click.echo(f"\ninstalled: reference {size['reference']:.0f} MiB, ours {size['ours']:.0f} MiB")
     for title, ratios in (("ratios", "ratios"), ("warm ratios, enlarged images", "ratios_at_detector_size")):
@@ -269,6 +310,28 @@ def enlarge(images: list[Path], folder: Path) -> list[Path]:
     return enlarged
 
 
+def list_sides(
+    bundle: Path, weights: Path, threads: str, environment: dict[str, str]
+) -> tuple[list[Side], dict[str, str]]:
+    """The contenders, and why others are left out."""
+    reference = [sys.executable, str(SIDES / "torchxrayvision_side.py"), str(weights), threads]
+    sides, left_out = [Side(REFERENCE, reference, environment)], {}
+    manifest = Bundle.open(bundle).manifest
+    for backend, precision in ENGINES:
+        command = [sys.executable, str(SIDES / "bedside_side.py"), str(bundle), backend, precision, threads]
+        try:
+            tolerance = manifest.tolerance(precision)
+        except BundleError as error:
+            left_out[f"{backend} {precision}"] = error.message
+            continue
+        if reason := probe(command, environment):
+            left_out[f"{backend} {precision}"] = reason
+            continue
+        limits = tuple(tolerance[score.name] for score in manifest.scores)
+        sides.append(Side(f"{backend} {precision}", command, environment, limits))
+    return sides, left_out
+
+
 @click.command()
 @click.option(
     "--images",
@@ -293,6 +356,11 @@ def enlarge(images: list[Path], folder: Path) -> list[Path]:
     "--starts", default=5, type=click.IntRange(min=1), show_default=True, help="Cold starts of each side."
 )
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Threads of each side.")
+@click.option(
+    "--isa",
+    type=click.Choice(ISAS),
+    help="Cap the instruction sets of oneDNN, on which PyTorch and OpenVINO stand.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the DenseNet-121 weights.")
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here."
@@ -304,6 +372,7 @@ def main(  # noqa: PLR0913 - click hands over each option
     rounds: int,
     starts: int,
     threads: int,
+    isa: str | None,
     seed: int,
     json_path: Path | None,
 ) -> None:
@@ -312,22 +381,15 @@ def main(  # noqa: PLR0913 - click hands over each option
     with tempfile.TemporaryDirectory() as folder:
         source = images or (COLLECTION if COLLECTION.is_dir() else draw_phantoms(Path(folder) / "phantoms"))
         chosen = choose_images(source, count)
-        bundle, weights = prepare(Path(folder), seed)
-        ours = [sys.executable, str(SIDES / "bedside_side.py"), str(bundle)]
-        sides = [
-            Side(
-                REFERENCE,
-                [sys.executable, str(SIDES / "torchxrayvision_side.py"), str(weights), str(threads)],
-            ),
-            Side("onnxruntime fp32", [*ours, "onnxruntime", "fp32", str(threads)]),
-            Side("openvino fp32", [*ours, "openvino", "fp32", str(threads)]),
-        ]
-        if "amx_bf16" in machine["flags"] or "avx512_bf16" in machine["flags"]:
-            sides.append(Side("openvino bf16", [*ours, "openvino", "bf16", str(threads)]))
+        others = [path for path in choose_images(source, count + CALIBRATION) if path not in chosen]
+        bundle, weights = prepare(Path(folder), seed, others if source == COLLECTION or images else [])
+        sides, left_out = list_sides(bundle, weights, str(threads), cap_isa(isa))
         sizes = {AS_THEY_ARE: chosen, AT_DETECTOR: enlarge(chosen, Path(folder) / "detector")}
-        measure_warm(sides, sizes, rounds)
-        measure_cold(sides, chosen[0], starts)
-    report = {**compare(sides), "machine": machine, "images": len(chosen), "rounds": rounds, "starts": starts}
+        with watch_machine(machine):
+            measure_warm(sides, sizes, rounds)
+            measure_cold(sides, chosen[0], starts)
+    report = {**compare(sides), "machine": machine, "isa": isa, "left_out": left_out}
+    report |= {"images": len(chosen), "rounds": rounds, "starts": starts}
     show(report)
     if json_path:
         json_path.write_text(json.dumps(report, indent=2) + "\n")

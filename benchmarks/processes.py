@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-__all__ = ["PAUSE_S", "ask", "peak_mib", "start", "stop"]
+__all__ = ["ISAS", "PAUSE_S", "ask", "cap_isa", "peak_mib", "probe", "start", "stop"]
+
+ISAS: Final = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_FP16")
+"""What oneDNN's instruction sets can be capped to, none of them with AMX (oneDNN, "CPU Dispatcher Control")."""
 
 PAUSE_S: Final = 0.03
 """Between two runs, so that one side's spinning threads are asleep when the next begins."""
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
+def cap_isa(isa: str | None) -> dict[str, str]:
+    """The environment for a side whose oneDNN is to use no instructions beyond ``isa``; None caps nothing."""
+    return {**os.environ, **({} if isa is None else {"ONEDNN_MAX_CPU_ISA": isa})}
+
+
+def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """A fresh process."""
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def probe(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """Start a side and end it at once: why it can't run here, or nothing if it can."""
+    done = subprocess.run(command, input="", capture_output=True, text=True, env=environment, check=False)
+    if done.returncode == 0:
+        return ""
+    last = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+    return last[-1].partition(": ")[2] or last[-1]
 
 
 def ask(process: subprocess.Popen[str], question: str | Path) -> dict[str, Any]:

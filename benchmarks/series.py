@@ -41,6 +41,12 @@ class Series:
             shutil.copy(path, folder / path.name)
         return folder
 
+    def without_middle(self, count: int) -> Series:
+        """The slices that `copy_middle` leaves; all of them where it leaves fewer than three."""
+        first = max(0, (len(self.files) - count) // 2)
+        left = self.files[:first] + self.files[first + count :]
+        return Series(left, self.plane) if len(left) > 2 else self
+
     def reslice(self, count: int, folder: Path) -> Path:
         """Write the same chest in ``count`` slices into a new folder, which is returned.
 

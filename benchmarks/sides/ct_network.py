@@ -1,8 +1,9 @@
 """Makes the network of the CT comparison: one set of weights as a PyTorch state dict and as a bundle of bedside.
 
-    python ct_network.py CHECKPOINT FOLDER HEIGHT WIDTH
+    python ct_network.py CHECKPOINT FOLDER HEIGHT WIDTH CALIBRATION
 
-Writes ``weights.pt`` and ``bundle`` into FOLDER unless they are there, and prints a JSON line with the network's
+The bundle has an int8 network beside the others, calibrated on the series in the folder CALIBRATION. Writes
+``weights.pt`` and ``bundle`` into FOLDER unless they are there, and prints a JSON line with the network's
 floating-point operations for one slice, counted from its ONNX graph, and with versions of what the reference side runs.
 """
 
@@ -29,16 +30,18 @@ VERSIONS = ("torch", "numpy", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pyth
 
 def main() -> None:
     """Make what is not there yet, and describe it."""
-    checkpoint, target, height, width = sys.argv[1:5]
+    checkpoint, target, height, width, calibration = sys.argv[1:6]
     folder = Path(target)
     weights, bundle = folder / "weights.pt", folder / "bundle"
     if not weights.is_file():
         request = Request(L3_UNET, checkpoint, TISSUES["l3-groups"], RULES["l3-unet"])
         torch.save(load_network(request).network.state_dict(), weights)
     if not bundle.is_dir():
-        command = [str(Path(sys.executable).parent / "bedside-export"), "ct-opacity", "--arch", L3_UNET]
-        command += ["--checkpoint", str(weights), "--out", str(bundle)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        export, plain = str(Path(sys.executable).parent / "bedside-export"), folder / "plain"
+        command = [export, "ct-opacity", "--arch", L3_UNET, "--checkpoint", str(weights)]
+        subprocess.run([*command, "--out", str(plain), "--force"], check=True, stdout=sys.stderr)
+        command = [export, "quantize", str(plain), "--precision", "int8", "--calibration", calibration]
+        subprocess.run([*command, "--keep-failing", "--out", str(bundle)], check=True, stdout=sys.stderr)
     told = {
         "flop_per_slice": count_flop(bundle / "model.onnx", (1, 1, int(height), int(width))),
         "parameters": sum(tensor.numel() for tensor in torch.load(weights, weights_only=True).values()),

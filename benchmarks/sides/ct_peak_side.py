@@ -1,6 +1,7 @@
 """What the processor can do: reads a precision on standard input, answers with the speed of a large matrix product.
 
-The product is PyTorch's, which hands it to oneDNN or MKL: vector units in fp32, AMX tiles in bf16 where there are.
+The product is PyTorch's, which hands it to oneDNN or MKL: vector units in fp32, AMX tiles in bf16 and fp16 where there
+are any.
 """
 
 import json
@@ -9,7 +10,7 @@ import time
 
 import torch
 
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE = 4096
 """Of square matrices: 64 MiB each in fp32, so that arithmetic and not memory is the limit."""
 TIMES = 4

@@ -102,8 +102,11 @@ def test_comparison_writes_its_ratios_and_the_sides_agree(tmp_path: Path, chest:
     assert done.returncode == 0, done.stderr
     told = json.loads(report.read_text())
     assert told["slices"] == 4
-    assert told["ratios"]["end_to_end_fp32"] > 0
-    assert (told["ratios"]["end_to_end_bf16"] is None) == ("openvino bf16" in told["skipped"])
+    assert told["ratios"]["fp32"] > 0
+    assert ("openvino bf16" in told["sides"]) != ("openvino bf16" in told["skipped"])
+    for kind, names in {"half": ("bf16", "fp16"), "int8": ("int8", "int8-bf16", "int8-fp16")}.items():
+        sides = [told["sides"].get(f"openvino {name}") for name in names]
+        assert (told["ratios"][kind] is None) != any(side and side["inside_tolerance"] for side in sides)
     for name in ("onnxruntime fp32", "openvino fp32"):
         side = told["sides"][name]
         assert min(value for value in side["dice"].values() if value is not None) > 0.999
