@@ -17,7 +17,7 @@ from bedside.contract import MAX_SIDE
 from bedside.onnxfile import read_onnx
 from bedside_export.errors import ExportError
 
-__all__ = ["OPSET", "to_onnx"]
+__all__ = ["OPSET", "anonymise", "to_onnx"]
 
 OPSET: Final = 18
 """Operator set; ONNX Runtime from 1.14 and OpenVINO from 2023.0 read it."""
@@ -72,7 +72,7 @@ def to_onnx(
     if program is None:
         raise ExportError("PyTorch's exporter gave no ONNX program; install a newer torch")
     model = program.model_proto
-    _anonymise(model)
+    anonymise(model)
     data: bytes = model.SerializeToString(deterministic=True)
     found = read_onnx(data)
     if spec.shape != found.inputs[0].shape:
@@ -87,7 +87,7 @@ def to_onnx(
     return data
 
 
-def _anonymise(message: Any) -> None:
+def anonymise(message: Any) -> None:
     """Take doc strings, metadata and intermediate shapes out of a model, in all its graphs and functions."""
     message.ClearField("metadata_props")
     message.ClearField("doc_string")

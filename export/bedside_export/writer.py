@@ -3,6 +3,7 @@
     write_bundle      severity network -> ONNX, golden vectors, parity check, bundle
     assemble_bundle   the same from a model file that is there already
     publish           files of either task, once a check has passed
+    publish_files     the same of any manifest
 
 The same inputs give the same bytes, on one machine with one set of packages and number of threads.
 """
@@ -19,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -27,7 +29,8 @@ import numpy.typing as npt
 from torch import nn
 
 from bedside.bundle import MANIFEST, Bundle
-from bedside.errors import OutputError
+from bedside.errors import BedsideError, OutputError
+from bedside.manifest import Manifest
 from bedside_export.draft import (
     CARD_FILE,
     INPUTS_FILE,
@@ -48,14 +51,19 @@ __all__ = [
     "Draft",
     "assemble_bundle",
     "check_free",
+    "disk_errors",
     "npy",
     "npz",
     "publish",
+    "publish_files",
     "write_bundle",
 ]
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold: bundles carry no dates."""
+
+
+MODEL_SUFFIX: Final = ".onnx"
 
 
 class Report(Protocol):
@@ -150,12 +158,24 @@ def publish(
         ParityError: The report does not pass; nothing is left at ``out``.
         OutputError: As `write_bundle`.
     """
+    return publish_files(partial(make_manifest, draft), files, check, out=out)
+
+
+def publish_files(
+    describe: Callable[[Mapping[str, bytes]], Manifest],
+    files: Mapping[str, bytes],
+    check: Callable[[Bundle], ReportT],
+    *,
+    out: Path,
+    parity: str = PARITY_FILE,
+) -> ReportT:
+    """The same where the manifest is made of the files by ``describe``; ``parity`` is the report's file."""
     with _staging(out) as stage:
         folder = stage / "bundle"
-        _write_folder(folder, draft, files)
+        _write_folder(folder, describe, files)
         report = check(Bundle.open(folder))
         report.require()
-        _write_folder(folder, draft, {**files, PARITY_FILE: _json(report.to_json())})
+        _write_folder(folder, describe, {**files, parity: _json(report.to_json())})
         Bundle.open(folder)
         _place(folder, out, stage)
     return report
@@ -187,13 +207,20 @@ def _is_zip(out: Path) -> bool:
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """A hidden folder beside ``out``, gone afterwards; I/O errors inside become `OutputError`."""
-    try:
+    with disk_errors():
         stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
         try:
             yield stage
         finally:
             shutil.rmtree(stage)
-    except OutputError:
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """I/O errors inside become `OutputError`."""
+    try:
+        yield
+    except BedsideError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -206,12 +233,14 @@ def _staging(out: Path) -> Iterator[Path]:
         ) from error
 
 
-def _write_folder(folder: Path, draft: Draft, files: Mapping[str, bytes]) -> None:
+def _write_folder(
+    folder: Path, describe: Callable[[Mapping[str, bytes]], Manifest], files: Mapping[str, bytes]
+) -> None:
     """Write the files, flushed to the disk, and the manifest that lists them last."""
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
         _write(folder / name, data)
-    _write(folder / MANIFEST, _json(asdict(make_manifest(draft, files))))
+    _write(folder / MANIFEST, _json(asdict(describe(files))))
     _sync(folder)
 
 
@@ -236,7 +265,9 @@ def _zip(folder: Path, packed: Path) -> None:
                 entry = zipfile.ZipInfo(path.name, _EPOCH)
                 entry.external_attr = 0o100644 << 16
                 entry.create_system = 3  # Unix, wherever it is made
-                entry.compress_type = zipfile.ZIP_STORED if path.name == MODEL_FILE else zipfile.ZIP_DEFLATED
+                entry.compress_type = (
+                    zipfile.ZIP_STORED if path.suffix == MODEL_SUFFIX else zipfile.ZIP_DEFLATED
+                )
                 archive.writestr(entry, path.read_bytes())
         file.flush()
         os.fsync(file.fileno())

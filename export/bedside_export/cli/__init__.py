@@ -14,6 +14,7 @@ from bedside.errors import BedsideError, MissingExtraError
 from bedside.version import __version__
 from bedside_export.cli.ct_opacity import export_opacity
 from bedside_export.cli.cxr_severity import export_severity
+from bedside_export.cli.quantize import quantize
 from bedside_export.errors import ExportError, ParityError
 
 __all__ = ["main"]
@@ -32,6 +33,7 @@ def cli() -> None:
 
 cli.add_command(export_severity)
 cli.add_command(export_opacity)
+cli.add_command(quantize)
 
 
 def main() -> None:

@@ -1,14 +1,17 @@
 """The built-in CT bundle, from what the recipe trained and measured.
 
-    python -m bedside_export.recipes.ct_bundle --trained DIR --out runtime/bedside/models/ct-opacity-lite
+    python -m bedside_export.recipes.ct_bundle --trained DIR --data ../shared/data \
+         --out runtime/bedside/models/ct-opacity-lite
 
 ``DIR`` holds ``metrics.json`` of the recipe's ``evaluate`` and ``network.pt`` of its ``train``. Every figure in the
-model card, the interval and the confusion are read from ``metrics.json``.
+model card, the interval and the confusion are read from ``metrics.json``. With ``--data``, four of the recipe's cases
+give the ranges of the int8 file, and the engines are compared on the others.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +28,9 @@ from bedside_export.ct_parity import TOLERANCES
 from bedside_export.draft import LICENCE_FILE, Draft
 from bedside_export.recipes.ct_lungs import CLASSES
 from bedside_export.recipes.ct_network import PIXEL_MM, STRIDE, WINDOW_HU, build_network
+from bedside_export.recipes.precisions import add_to_bundle
 from bedside_export.tissue_report import TissueParity
+from bedside_export.writer import check_free
 
 __all__ = ["build_bundle", "draft_bundle"]
 
@@ -205,11 +210,23 @@ Every engine's answers were compared with PyTorch's on slices of a phantom: `par
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-def main(trained: Path, out: Path, *, version: str, force: bool) -> None:
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that the recipe learned from: also makes bf16, fp16 and int8, calibrated on it.",
+)
+def main(trained: Path, out: Path, *, version: str, force: bool, data: Path | None) -> None:
     """Write the built-in CT bundle from what the recipe trained and measured."""
-    parity = build_bundle(trained, out, version=version, force=force)
-    for report in parity.engines:
-        click.echo(f"{report.backend} {report.precision}: {report.status} {report.reason}")
+    if data is None:
+        for report in build_bundle(trained, out, version=version, force=force).engines:
+            click.echo(f"{report.backend} {report.precision}: {report.status} {report.reason}")
+        return
+    check_free(out, force=force)
+    with tempfile.TemporaryDirectory(prefix="bedside-recipe-") as folder:
+        written = Path(folder) / NAME
+        build_bundle(trained, written, version=version)
+        for trial in add_to_bundle(written, data, out=out, say=click.echo):
+            click.echo(trial.describe())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The built-in chest X-ray bundle, from what the recipe trained and measured.
 
-    python -m bedside_export.recipes.cxr_bundle --trained DIR --out runtime/bedside/models/cxr-severity-lite
+    python -m bedside_export.recipes.cxr_bundle --trained DIR --data ../shared/data \
+         --out runtime/bedside/models/cxr-severity-lite
 
 ``DIR`` holds ``metrics.json`` of the recipe's ``evaluate`` and ``network.pt`` of its ``train``. Every figure in the
-model card and every interval is read from ``metrics.json``.
+model card and every interval is read from ``metrics.json``. With ``--data``, half of the recipe's patients give the
+ranges of the int8 file, and the engines are compared on the others.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +25,8 @@ from bedside_export.heads import BOUNDS, SCORES, TITLES
 from bedside_export.parity import Parity
 from bedside_export.recipes.cxr_network import INPUT_SIZE, SeverityNetwork
 from bedside_export.recipes.cxr_targets import INPUT
-from bedside_export.writer import LICENCE_FILE, Draft, write_bundle
+from bedside_export.recipes.precisions import add_to_bundle
+from bedside_export.writer import LICENCE_FILE, Draft, check_free, write_bundle
 
 __all__ = ["build_bundle", "draft_bundle"]
 
@@ -187,11 +191,23 @@ Every engine's answers were compared with PyTorch's on phantom X-rays: `parity.j
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-def main(trained: Path, out: Path, *, version: str, force: bool) -> None:
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that the recipe learned from: also makes bf16, fp16 and int8, calibrated on it.",
+)
+def main(trained: Path, out: Path, *, version: str, force: bool, data: Path | None) -> None:
     """Write the built-in chest X-ray bundle from what the recipe trained and measured."""
-    parity = build_bundle(trained, out, version=version, force=force)
-    for report in parity.engines:
-        click.echo(f"{report.backend} {report.precision}: {report.status} {report.reason}")
+    if data is None:
+        for report in build_bundle(trained, out, version=version, force=force).engines:
+            click.echo(f"{report.backend} {report.precision}: {report.status} {report.reason}")
+        return
+    check_free(out, force=force)
+    with tempfile.TemporaryDirectory(prefix="bedside-recipe-") as folder:
+        written = Path(folder) / NAME
+        build_bundle(trained, written, version=version)
+        for trial in add_to_bundle(written, data, out=out, say=click.echo):
+            click.echo(trial.describe())
 
 
 if __name__ == "__main__":
