@@ -32,7 +32,8 @@ class Auto:
     """How ``auto`` finds its engine."""
 
     cache: Path | None = None
-    """Folder of plans and built engines; None for the user's cache folder."""
+    """Folder of plans and built engines; None for the user's cache folder. A backend that is named keeps what it builds
+    there too, and finds what ``bedside build`` left; with None it keeps nothing."""
     in_background: bool = False
     """Where there is no plan: answer on the reference at once, tune meanwhile in a process of its own, and go over to
     what turns out to be the best. Its processes count towards a memory budget while they run. False stays with the
@@ -87,6 +88,9 @@ def open_engine(bundle: Bundle, request: EngineRequest) -> Backend:
             "engine-unsupported", f"no backend {name!r}; choose from: {', '.join((*BACKENDS, AUTO))}"
         )
     _require_fallback(request)
+    if request.auto.cache is not None:
+        tuning = request.tuning or Tuning()
+        request = replace(request, tuning=replace(tuning, cache=tuning.cache or request.auto.cache))
     return _guard(bundle, request, (name, precision), partial(_open, bundle, request, name, precision))
 
 

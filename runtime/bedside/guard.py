@@ -28,7 +28,8 @@ class Guard:
     """Seconds after which an engine without an answer counts as hung and is stopped. It then runs in a process of its
     own, so that it can be. None: it runs in this process, for as long as it takes."""
     fallback: bool = False
-    """Go on with the reference engine where this one crashes, hangs or fails; the results say so. False: they fail."""
+    """Go on with the reference engine where this one crashes, hangs or fails; the results say so. The reference has
+    none behind it. False: they fail."""
 
 
 class GuardedBackend:

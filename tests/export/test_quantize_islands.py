@@ -89,3 +89,10 @@ def test_the_shortest_beginning_that_does_is_kept() -> None:
 def test_where_no_beginning_does_single_nodes_are_kept() -> None:
     costs = Costs({"n2": 3.0, "n35": 2.0})
     assert find_islands(costs, NODES, beginnings=True).nodes == ("n2", "n35")
+
+
+def test_with_one_trial_there_is_no_search() -> None:
+    costs = Costs({"n2": 3.0})
+    islands = find_islands(costs, NODES, required=frozenset({"n9"}), most=1)
+    assert (islands.nodes, islands.found, len(costs.asked)) == (("n9",), False, 1)
+    assert islands.difference == islands.without == 3.0

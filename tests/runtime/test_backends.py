@@ -231,7 +231,7 @@ def test_unknown_backend_is_refused(name: str, bundle: Bundle) -> None:
     assert all(known in caught.value.message for known in BACKENDS)
 
 
-@pytest.mark.parametrize("threads", [0, -1])
+@pytest.mark.parametrize("threads", [0, -1, 1025, 99999999999999])
 @pytest.mark.parametrize("name", ENGINES)
 def test_number_of_threads_is_checked(name: str, threads: int, bundle: Bundle) -> None:
     with pytest.raises(BackendError) as caught:

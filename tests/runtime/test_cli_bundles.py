@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 
+from bedside.backends import BACKENDS
 from bedside.bundle import Bundle, built_in
 from command_line import invoke
 from tiny_bundle import (
@@ -97,6 +100,56 @@ def test_inspect_as_json_is_the_manifest_and_what_was_found(bundle: Path, tmp_pa
     assert "MODEL_CARD.md in the zip" in zipped.stdout
 
 
+@pytest.mark.parametrize(
+    ("engine", "wanted"),
+    [
+        (
+            {"real": {"extent": {"p99": 0.08, "worst": 0.137, "limit": 0.1}}},
+            "parity openvino bf16 passed: extent p99 0.08, worst 0.14 (at most 0.1)",
+        ),
+        (
+            {
+                "real": {
+                    "opacity volume in percent": {"all": 0.25, "worst": 0.29, "limit": 0.5},
+                    "Dice loss of lung": {"all": 0.001, "worst": 0.002, "limit": 0.005},
+                    "Dice loss of opacity": {"all": 0.002, "worst": 0.003, "limit": 0.005},
+                }
+            },
+            "opacity volume in percent 0.25, worst 0.29 (at most 0.5), largest Dice loss 0.002, worst 0.003",
+        ),
+        ({"golden": {"extent": {"difference": 0.01, "limit": 0.1}}}, "passed: extent 0.01 (at most 0.1)"),
+        ({"status": "not-run", "reason": "openvino is not installed"}, "not-run: openvino is not installed"),
+    ],
+)
+def test_inspect_tells_how_far_each_engine_was_at_export(
+    engine: dict[str, Any], wanted: str, bundle: Path, tmp_path: Path
+) -> None:
+    report = {
+        "engines": [{"backend": "openvino", "precision": "bf16", "status": "passed", **engine}],
+        "validation": {"images": 7, "sha256": "ab" * 32},
+    }
+    told = " ".join(invoke("inspect", with_parity(bundle, tmp_path, report)).stdout.split())
+    assert wanted in told
+    assert "on 7 real pictures or tiles, sha256 abababababab" in told
+
+
+def test_parity_report_that_is_none_is_told(bundle: Path, tmp_path: Path) -> None:
+    done = invoke("inspect", with_parity(bundle, tmp_path, {"engines": [{"backend": "openvino"}]}))
+    assert done.exit_code == 2
+    assert "parity report" in done.stderr
+    assert "[bundle-broken]" in done.stderr
+
+
+def with_parity(bundle: Path, tmp_path: Path, report: dict[str, Any]) -> Path:
+    """The same bundle with another parity report."""
+    folder = tmp_path / "with-parity"
+    shutil.copytree(bundle, folder)
+    (folder / read_manifest(folder)["parity"]).write_text(json.dumps(report))
+    manifest = read_manifest(folder)
+    del manifest["files"]
+    return seal(folder, manifest)
+
+
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_a_bundle_that_is_not_there_is_one_line(command: str) -> None:
     done = invoke(command, "no-such-bundle")
@@ -150,8 +203,8 @@ def test_verify_of_what_cannot_run_here_is_a_matter_of_set_up(bundle: Path) -> N
 
 
 def test_verify_without_engines_checks_the_hashes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("onnxruntime", "openvino"):
-        monkeypatch.setitem(sys.modules, package, None)
+    for leaf in BACKENDS.values():
+        monkeypatch.setitem(sys.modules, leaf.package, None)
     done = invoke("verify", bundle)
     assert done.exit_code == 0
     assert "hashes passed" in " ".join(done.stdout.split())

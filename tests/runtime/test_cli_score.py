@@ -10,6 +10,7 @@ from click.testing import Result
 
 from bedside import __version__, open_cxr
 from bedside.backends import BACKENDS, PRECISIONS
+from bedside.backends.base import MAX_THREADS
 from bedside.cli import engine as engine_options
 from command_line import draw, draw_many, invoke
 from tiny_bundle import Network, make_bundle, zip_bundle
@@ -273,6 +274,7 @@ def test_a_network_without_pathologies_tells_none(pictures: list[Path], tmp_path
 def test_options_name_the_backends_and_precisions_that_there_are() -> None:
     assert tuple(BACKENDS) == engine_options.BACKENDS
     assert PRECISIONS == engine_options.PRECISIONS
+    assert MAX_THREADS == engine_options.MAX_THREADS
 
 
 def test_version_is_told() -> None:

@@ -154,6 +154,14 @@ def test_plan_of_another_device_is_not_used_and_says_so(bundle: Bundle, tmp_path
     assert "another device or driver" in finding.text
 
 
+def test_plan_for_other_threads_says_how_to_tune_for_these(bundle: Bundle, tmp_path: Path) -> None:
+    plans, shelf = planned(bundle, tmp_path, BF16), Shelf()
+    engine = open_tuned(bundle, threads=2, plans=plans, open_engine=shelf.open)
+    assert what(engine) == ("onnxruntime", "fp32", "default")
+    (finding,) = engine.findings
+    assert finding.text.endswith("run bedside tune with --threads 2")
+
+
 def test_altered_plan_is_not_used_and_says_so(bundle: Bundle, tmp_path: Path) -> None:
     plans, shelf = planned(bundle, tmp_path, BF16), Shelf()
     path = plans.path(key_for(bundle))
@@ -234,6 +242,14 @@ def test_scan_says_whether_a_plan_ran(tmp_path: Path) -> None:
     real_plan(bundle, tmp_path / "cache")
     with open_ct(bundle, "auto", auto=auto) as segmenter:
         assert (segmenter.engine.backend, segmenter.engine.chosen) == ("openvino", "plan")
+
+
+def test_backend_that_is_named_keeps_what_it_builds_where_it_is_told(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    for cache, kept in ((None, False), (tmp_path / "cache", True)):
+        with open_cxr(bundle, "openvino", auto=Auto(cache)) as scorer:
+            assert scorer.engine.chosen == "asked"
+        assert any(tmp_path.rglob("*.blob")) is kept
 
 
 def test_plan_that_is_not_used_is_told_in_the_result(bundle: Bundle, tmp_path: Path) -> None:

@@ -429,6 +429,29 @@ def test_tuning_again_replaces_what_was_built(bundle: Bundle, tmp_path: Path) ->
     assert files_in(tmp_path) == []
 
 
+def test_tuning_removes_what_a_killed_one_left_a_day_ago_and_nothing_else(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    plans = Plans(tmp_path)
+    tuned(bundle, plans)
+    kept = plans.find(key_for(bundle)).plan
+    assert kept is not None
+    counted = tmp_path / kept.ranking[0].folder
+    old, new = (plans.make_folder(KEY, kept.ranking[0].candidate) for _ in range(2))
+    for folder in (counted, old):
+        os.utime(folder, (0, 0))
+    plans.sweep()
+    assert (counted.is_dir(), old.exists(), new.is_dir()) == (True, False, True)
+    os.utime(new, (0, 0))
+    (tmp_path / "plans" / "later.json").write_text("{}")
+    plans.sweep()
+    assert new.is_dir()
+    (tmp_path / "plans" / "later.json").unlink()
+    tuned(bundle, plans)
+    assert not new.exists()
+
+
 def test_each_thread_count_has_a_plan_and_so_has_none(bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     plans = Plans(tmp_path)

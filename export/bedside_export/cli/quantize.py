@@ -58,6 +58,11 @@ def _split(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[s
 @click.option(
     "--keep-failing", is_flag=True, help="Add a file also where no engine runs it within its tolerance."
 )
+@click.option(
+    "--no-search",
+    is_flag=True,
+    help="Keep nothing in float32 for the answer's sake: minutes faster, and as far off as it may be.",
+)
 def quantize(  # noqa: PLR0913 - one argument an option, as click has it
     *,
     bundle: str,
@@ -67,6 +72,7 @@ def quantize(  # noqa: PLR0913 - one argument an option, as click has it
     out: Path | None,
     force: bool,
     keep_failing: bool,
+    no_search: bool,
 ) -> None:
     """Write BUNDLE anew with more precisions.
 
@@ -79,11 +85,13 @@ def quantize(  # noqa: PLR0913 - one argument an option, as click has it
     bundle's tolerance is left out. The bundle keeps a hash of the pictures, and neither them nor their names.
     Not for clinical use.
     """  # noqa: D301 - the escape is click's mark for lines that are not to be wrapped
+    from bedside_export.precision.islands import TRIALS  # noqa: PLC0415
     from bedside_export.precision.process import Request, quantise_bundle  # noqa: PLC0415 - slow; --help is not
     from bedside_export.precision.variants import Options  # noqa: PLC0415
 
     target = out or Path(f"{Path(bundle).stem}-quantised")
-    options = Options(precisions, force=force, keep_failing=keep_failing)
+    trials = 1 if no_search else TRIALS
+    options = Options(precisions, force=force, keep_failing=keep_failing, trials=trials)
     request = Request(bundle, calibration, target, options, validation)
     quantised = quantise_bundle(request, force=force, say=say)
     for trial in quantised.trials:

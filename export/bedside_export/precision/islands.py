@@ -90,7 +90,7 @@ def find_islands(
         margin: Share of what is allowed that the search aims at, for what it does not see.
         beginnings: Take the shortest beginning of the graph that does, if less than half of it does: an engine runs
             that as a network of its own, where single nodes cost it a conversion each.
-        most: Most trials.
+        most: Most trials; with 1 there is no search.
 
     Returns:
         The best set; `Islands.found` says whether it does.
@@ -99,7 +99,7 @@ def find_islands(
     everything = frozenset(candidates) | required
     without = trials.ask(required)
     best = required
-    if without > margin:
+    if without > margin and most > 1:
         best = everything
         try:
             beginning = _search_beginnings(trials, candidates, required) if beginnings else None

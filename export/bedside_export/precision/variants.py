@@ -28,7 +28,7 @@ from bedside_export.precision.extremes import NAMES, extreme_inputs
 from bedside_export.precision.gauge import Reference, ask, check_finite, measure
 from bedside_export.precision.graph import find_candidates, find_layers, parse, restore, serialise
 from bedside_export.precision.half import to_half
-from bedside_export.precision.islands import Islands, find_islands
+from bedside_export.precision.islands import TRIALS, Islands, find_islands
 from bedside_export.precision.material import Material
 from bedside_export.precision.quantisation import quantise
 from bedside_export.precision.ranges import find_unfit, measure_ranges
@@ -82,6 +82,8 @@ class Options:
     """Add a file also where no engine runs it within its tolerance."""
     margin: float = MARGIN
     """As `MARGIN`."""
+    trials: int = TRIALS
+    """Most sets of nodes that are tried in float32; 1 tries none, and quantises whatever can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,9 @@ def _make_bf16(bench: _Bench, contents: Contents) -> Contents:
         return bench.difference(contents.with_nodes("bf16", _ordered(kept, candidates)), backend, "bf16")
 
     candidates = _known_to_openvino(contents, find_candidates(model))
-    islands = find_islands(difference, candidates, margin=bench.options.margin, beginnings=True)
+    islands = find_islands(
+        difference, candidates, margin=bench.options.margin, beginnings=True, most=bench.options.trials
+    )
     _note(bench, "bf16", backend, islands)
     return contents.with_nodes("bf16", islands.nodes)
 
@@ -275,6 +279,7 @@ def _make_fp16(bench: _Bench, contents: Contents) -> Contents:
         find_candidates(model),
         required=required,
         margin=bench.options.margin,
+        most=bench.options.trials,
     )
     reasons |= dict.fromkeys(set(islands.nodes) - required, "without it the answer leaves its tolerance")
     _note(bench, "fp16", backend, islands, {name: reasons[name] for name in islands.nodes})
@@ -295,7 +300,10 @@ def _make_int8(bench: _Bench, contents: Contents) -> Contents:
         raise ExportError("no engine here runs int8, so what it costs can't be measured; install openvino")
     layers = find_layers(model)
     islands = find_islands(
-        lambda kept: bench.difference(build(kept), backend, "int8"), layers, margin=bench.options.margin
+        lambda kept: bench.difference(build(kept), backend, "int8"),
+        layers,
+        margin=bench.options.margin,
+        most=bench.options.trials,
     )
     if 0 < len(islands.nodes) < len(layers):
         made = build(frozenset(islands.nodes))

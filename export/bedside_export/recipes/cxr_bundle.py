@@ -171,7 +171,10 @@ alone. The interval does not know of it.
 
 ## Checked
 
-Every engine's answers were compared with PyTorch's on phantom X-rays: `parity.json`.
+Every engine's answers were compared with PyTorch's on phantom X-rays: `parity.json`. Where the bundle holds fp16 and
+int8 files, it tells as well how far each engine at each precision is from the reference on real pictures: int8 has its
+ranges from every second patient, and is compared on the others. How far its layers are quantised was chosen after
+seeing what earlier choices did on those others, so that the figures at int8 are slightly flattered.
 
 ## Limits
 

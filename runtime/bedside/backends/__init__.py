@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bedside.backends.base import PRECISIONS, Backend, EngineInfo, Tuning
+from bedside.backends.base import PRECISIONS, Backend, EngineInfo, Tuning, check_threads
 from bedside.backends.discretion import without_telemetry
 from bedside.backends.fake import FakeBackend
 from bedside.errors import BackendError, MissingExtraError
@@ -85,8 +85,7 @@ def open_backend(
         raise BackendError(
             "engine-unsupported", f"no precision {precision!r}; choose from: {', '.join(PRECISIONS)}"
         )
-    if threads is not None and threads < 1:
-        raise BackendError("engine-unsupported", f"threads must be at least 1, not {threads}")
+    check_threads(threads)
     module = import_leaf(name)
     backend: Backend = getattr(module, leaf.opener)(
         bundle, precision=precision, threads=threads, tuning=tuning or Tuning()

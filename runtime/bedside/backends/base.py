@@ -18,6 +18,7 @@ from bedside.errors import BackendError
 __all__ = [
     "CHOICES",
     "HINTS",
+    "MAX_THREADS",
     "PRECISIONS",
     "Arrays",
     "Backend",
@@ -25,12 +26,16 @@ __all__ = [
     "Progress",
     "Tuning",
     "check_inputs",
+    "check_threads",
 ]
 
 PRECISIONS: Final = tuple(RUNS)
 """Every precision that can be asked for; see `bedside.contract.RUNS`."""
 HINTS: Final = ("latency", "throughput")
 """What an engine is set up for: the shortest single answer, or the most answers a second from batches."""
+MAX_THREADS: Final = 1024
+"""Most threads inside one inference. No network here gains from as many; of far more, some engines start each, and take
+the machine with them."""
 CHOICES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "asked": "",
@@ -133,6 +138,16 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the engine. Closing twice is harmless; running after it raises BackendError."""
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that no engine should be asked for.
+
+    Raises:
+        BackendError: ``engine-unsupported``.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise BackendError("engine-unsupported", f"threads must be from 1 to {MAX_THREADS}, not {threads}")
 
 
 def check_inputs(inputs: Mapping[str, npt.NDArray[np.float32]], spec: Input) -> None:

@@ -31,7 +31,7 @@ _SHOWN: Final = 12
 
 def _capabilities(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """``8.6,8.9``, as each of them."""
-    parts = () if value is None else tuple(part.strip() for part in value.split(","))
+    parts = () if value is None else tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     for part in parts:
         if not _CAPABILITY.fullmatch(part):
             raise click.BadParameter(f"{part!r} is no compute capability; give it as 8.6", param=param)

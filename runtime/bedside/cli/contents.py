@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from bedside.bundle import Bundle, Output, Score
 from bedside.cli.console import field
 from bedside.cli.detail import describe_licence
 from bedside.contract import Input, Tiling, Tissue
+from bedside.errors import BundleError
 from bedside.manifest import Manifest
 
 __all__ = ["contents_of", "describe_contents"]
@@ -63,6 +65,7 @@ def _facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if manifest.thresholds:
         yield "thresholds", ", ".join(f"{name} {limit:g}" for name, limit in manifest.thresholds.items())
     yield "golden vectors", manifest.golden.source
+    yield from _parity_facts(bundle)
     for number, (name, stored) in enumerate(sorted(manifest.files.items())):
         yield "" if number else "files", f"{stored.bytes:>12,} bytes  {stored.sha256[:12]}  {name}"
 
@@ -84,6 +87,46 @@ def _scan_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
             f"{share:.0%} {other.name}" for other, share in zip(manifest.tissues, row, strict=True) if share
         )
         yield f"{tissue.name} is", ", ".join(shares)
+
+
+def _parity_facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """How far each engine was from the reference at export: on real pictures where it was tried on any."""
+    try:
+        report = json.loads(bundle.read(bundle.manifest.parity))
+        for each in report.get("engines", []):
+            label = f"parity {each['backend']} {each['precision']}"
+            yield (
+                label,
+                ": ".join(filter(None, (each["status"], _describe_gaps(each) or each.get("reason", "")))),
+            )
+        seen = report.get("validation")
+        if seen:
+            yield (
+                "",
+                f"on {seen['images']} real pictures or tiles, sha256 {seen['sha256'][:12]}; the rest in parity.json",
+            )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleError("bundle-broken", "the parity report is not one; export the bundle again") from error
+
+
+def _describe_gaps(engine: dict[str, Any]) -> str:
+    """The gaps on real pictures, or else on golden inputs; of the tissues' Dice the largest alone."""
+    gaps = engine.get("real") or engine.get("golden") or {}
+    dice = {name: gap for name, gap in gaps.items() if name.startswith("Dice loss")}
+    usual = {name: gap for name, gap in gaps.items() if name not in dice}
+    if dice:
+        usual["largest Dice loss"] = max(dice.values(), key=_usual_gap)
+    return ", ".join(
+        f"{name} {'p99 ' if 'p99' in gap else ''}{_usual_gap(gap):.2g}"
+        + (f", worst {gap['worst']:.2g}" if "worst" in gap else "")
+        + f" (at most {gap['limit']:g})"
+        for name, gap in usual.items()
+    )
+
+
+def _usual_gap(gap: dict[str, float]) -> float:
+    """The 99th percentile over pictures, or what all slices give together, or the largest over golden inputs."""
+    return next(gap[key] for key in ("p99", "all", "difference") if key in gap)
 
 
 def _describe_input(spec: Input) -> str:

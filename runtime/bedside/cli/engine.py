@@ -12,6 +12,7 @@ from bedside.cli.quantities import duration
 
 __all__ = [
     "BACKENDS",
+    "MAX_THREADS",
     "PRECISIONS",
     "auto_options",
     "backend_option",
@@ -32,12 +33,14 @@ BACKENDS: Final = (
 """As `bedside.backends.BACKENDS`, which ``--help`` does not import; a test holds them alike."""
 PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8", "int8-bf16", "int8-fp16")
 """As `bedside.backends.PRECISIONS`."""
+MAX_THREADS: Final = 1024
+"""As `bedside.backends.base.MAX_THREADS`."""
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 threads_option: Final = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_THREADS),
     metavar="N",
     help="Threads of the engine; by default it chooses.",
 )
@@ -53,7 +56,12 @@ cache_option: Final = click.option(
 def auto_options(command: Callable[..., None]) -> Callable[..., None]:
     """``--backend`` with ``auto``, ``--precision`` and ``--cache``."""
     for option in (
-        cache_option,
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="Folder of plans and built engines.  [default: the user's cache with auto, else none]",
+        ),
         click.option(
             "--precision",
             type=click.Choice(PRECISIONS),
@@ -95,7 +103,8 @@ def guard_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--fallback",
             is_flag=True,
-            help="Where the engine crashes, hangs or fails, go on with onnxruntime fp32; the results say so.",
+            help="Where the engine crashes, hangs or fails, go on with onnxruntime fp32, which has none behind "
+            "it; auto goes through its plan first. The results say so.",
         ),
         click.option(
             "--watchdog",

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from bedside.cli.engine import BACKENDS, PRECISIONS, cache_option
+from bedside.cli.engine import BACKENDS, MAX_THREADS, PRECISIONS, cache_option
 from bedside.cli.quantities import duration
 from bedside.errors import OutputError
 
@@ -22,8 +22,11 @@ NONE: Final = 1
 
 def _counts(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...]:
     parts = [] if value is None else [part.strip() for part in value.split(",")]
-    if not all(part.isascii() and part.isdecimal() and 0 < int(part) < 10_000 for part in parts):
-        raise click.BadParameter("give thread counts as 2 or 1,2,4")
+    if not all(
+        part.isascii() and part.isdecimal() and len(part) < 9 and 0 < int(part) <= MAX_THREADS
+        for part in parts
+    ):
+        raise click.BadParameter(f"give thread counts as 2 or 1,2,4, each at most {MAX_THREADS}")
     return tuple(dict.fromkeys(map(int, parts)))
 
 

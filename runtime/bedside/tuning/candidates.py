@@ -8,6 +8,7 @@ from itertools import product
 from typing import Final, TypeVar
 
 from bedside.backends import BACKENDS, PRECISIONS
+from bedside.backends.base import check_threads
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, BundleError, MissingExtraError
 from bedside.verification import installed
@@ -63,8 +64,8 @@ class Choice:
                     raise BackendError(
                         "engine-unsupported", f"no {kind} {name!r}; choose from: {', '.join(known)}"
                     )
-        if any(count < 1 for count in self.threads):
-            raise BackendError("engine-unsupported", f"threads must be at least 1, not {min(self.threads)}")
+        for count in self.threads:
+            check_threads(count)
 
 
 def list_candidates(bundle: Bundle, choice: Choice) -> tuple[Candidate, ...]:

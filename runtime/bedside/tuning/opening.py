@@ -108,9 +108,11 @@ def open_tuned(
     engine = open_engine(DEFAULT.backend, bundle, precision=DEFAULT.precision, threads=threads, tuning=tuning)
     if failures:
         return ChosenBackend(engine, "fallback", _tell(failures, DEFAULT))
+    again = "again" if threads is None else f"with --threads {threads}"
     unused = (
         Finding(
-            "plan-unused", f"the tuned plan is not used: {'; '.join(each.reasons)}; run bedside tune again"
+            "plan-unused",
+            f"the tuned plan is not used: {'; '.join(each.reasons)}; run bedside tune {again}",
         )
         for each in found.rejected[:1]
     )

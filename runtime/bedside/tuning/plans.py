@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _BUILT: Final = frozenset({".engine", ".blob"})
 """Endings of what an engine runs from, as the leaves name it. What else they keep only shortens a start or a build and
 may change with each use: timings, kernels, their own seals. They check that themselves."""
 _PLANS: Final = "plans"
+_STALE_S: Final = 86_400.0
+"""Age, seconds, beyond which a folder that no plan counts on is not one of a tuning that still runs: a day."""
 _DIGITS: Final = 16
 """Hexadecimal digits of a digest in a name: 64 bits tell apart what one folder holds, and the file says the rest."""
 
@@ -151,6 +154,19 @@ class Plans:
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 folder.parent.rmdir()
+
+    def sweep(self) -> None:
+        """Remove what tunings left that were killed: old folders of built engines that no plan counts on.
+
+        Nothing is removed while there is a plan that can't be read, e.g. a later bedside's, as it may count on any.
+        """
+        with suppress(OSError, ValueError):
+            plans = [decode(_load(path)) for path in (self.folder / _PLANS).glob("*.json")]
+            counted = {planned.folder for plan in plans for planned in plan.ranking}
+            for folder in (self.folder / ENGINES).glob("*/*"):
+                age = time.time() - folder.stat().st_mtime
+                if age > _STALE_S and folder.relative_to(self.folder).as_posix() not in counted:
+                    self.discard(folder)
 
     def seal(self, folder: Path | None) -> tuple[str, dict[str, Stored]]:
         """`Planned.folder` and `Planned.files` of a folder of `make_folder`, which is removed if it holds no engine.

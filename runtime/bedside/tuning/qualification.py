@@ -82,6 +82,7 @@ def tune(
     inputs = make_input(bundle, request.setup)
     shape = next(iter(inputs.values())).shape
     tell = progress or _tell_nobody
+    plans.sweep()
     outcomes: dict[Candidate, Outcome] = {}
     setups: dict[Candidate, Tuning] = {}
     kept: set[Path | None] = set()
