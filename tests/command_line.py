@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -58,15 +59,19 @@ def run(
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    """Start ``bedside`` with pipes."""
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
+    """Start ``bedside`` with pipes; Ctrl-C reaches it also where whoever runs the tests ignores that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=environment(),
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def draw(path: Path, *, seed: int = 0, shape: Sequence[int] = (96, 80)) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from bedside.sample import write_sample
 from bedside.scorer import BUILT_IN_CXR
 from bedside.verification import try_engines
 
-MAX_BYTES = 20_000_000
+MAX_BYTES = {"fp32": 20_000_000, "fp16": 10_000_000, "int8": 6_000_000}
+"""Precision -> most bytes of the network's file."""
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,16 @@ def test_the_default_bundle_ships(bundle: Bundle) -> None:
     assert bundle.manifest.name in built_in()
 
 
-def test_it_is_small(bundle: Bundle) -> None:
-    assert sum(stored.bytes for stored in bundle.manifest.files.values()) < MAX_BYTES
+def test_its_networks_are_small(bundle: Bundle) -> None:
+    sizes = {name: bundle.manifest.files[file].bytes for name, file in bundle.manifest.models.items()}
+    assert sizes.keys() == MAX_BYTES.keys()
+    assert all(size < MAX_BYTES[precision] for precision, size in sizes.items())
+
+
+def test_an_engine_passed_at_every_precision_when_it_was_exported(bundle: Bundle) -> None:
+    report = json.loads(bundle.read(bundle.manifest.parity))
+    passed = {each["precision"] for each in report["engines"] if each["status"] == "passed"}
+    assert {"fp32", "bf16", "fp16", "int8"} <= passed
 
 
 def test_every_fp32_engine_passes_its_golden_vectors(bundle: Bundle) -> None:

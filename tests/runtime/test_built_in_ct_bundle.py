@@ -45,7 +45,10 @@ def found_in(segmenter: CtSegmenter, source: Volume | Path) -> Opacification:
 
 def test_bundle_is_small_and_says_its_terms() -> None:
     manifest = Bundle.open(BUILT_IN_CT).manifest
-    assert sum(stored.bytes for stored in manifest.files.values()) < 10_000_000
+    sizes = {name: manifest.files[file].bytes for name, file in manifest.models.items()}
+    assert sizes.keys() == {"fp32", "fp16", "int8"}
+    assert sizes["fp32"] < 10_000_000
+    assert sizes["int8"] < 4_000_000
     assert not manifest.licence.commercial_use
     assert manifest.volume_interval is not None
     assert manifest.volume_interval.level < 0.8  # seven cases support no more

@@ -28,7 +28,9 @@ import resource, sys
 sys.dont_write_bytecode = True  # it would be cut off too
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 """
-NO_ENGINES = "import sys; sys.modules['onnxruntime'] = sys.modules['openvino'] = None"
+NO_ENGINES = (
+    "import sys; sys.modules.update(dict.fromkeys(('onnxruntime', 'openvino', 'tensorrt', 'tensorrt_rtx')))"
+)
 
 
 @pytest.fixture(scope="module")

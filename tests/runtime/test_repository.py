@@ -72,8 +72,8 @@ def test_core_install_stays_small() -> None:
 def test_built_in_bundles_fit_the_wheel() -> None:
     models = ROOT / "runtime/bedside/models"
     assert (
-        sum(path.stat().st_size for path in models.rglob("*") if path.is_file()) <= 30_000_000
-    )  # 20 MB for X-rays, 10 MB for CT
+        sum(path.stat().st_size for path in models.rglob("*") if path.is_file()) <= 45_000_000
+    )  # 30 MB for X-rays, 15 MB for CT, each in three precisions
 
 
 @pytest.mark.parametrize(
