@@ -185,7 +185,8 @@ def installed_mib(distribution: str, extras: tuple[str, ...]) -> float:
 def prepare(folder: Path, seed: int, pictures: list[Path]) -> tuple[Path, Path]:
     """Write one set of DenseNet-121 weights as a bundle, and as a state dict of torchxrayvision's own module.
 
-    The bundle has an int8 network, calibrated on ``pictures``, where there are any.
+    The bundle has fp16 and int8 networks, the latter calibrated on ``pictures``, where there are any. What is in the
+    folder already is taken.
     """
     import torch
 
@@ -193,14 +194,17 @@ def prepare(folder: Path, seed: int, pictures: list[Path]) -> tuple[Path, Path]:
 
     bundle, weights = folder / "bundle", folder / "weights.pt"
     export = str(Path(sys.executable).parent / "bedside-export")
-    commands = [[export, "cxr-severity", "--weights", f"random:{seed}", "--head", "v1", "--out", str(bundle)]]
-    if pictures:
+    plain = folder / "plain" if pictures else bundle
+    make = [export, "cxr-severity", "--weights", f"random:{seed}", "--head", "v1", "--out", str(plain)]
+    commands = [] if bundle.is_dir() else [[*make, "--force"]]
+    if pictures and commands:
         calibration = folder / "calibration"
-        calibration.mkdir()
+        calibration.mkdir(exist_ok=True)
         for picture in pictures:
-            (calibration / picture.name).symlink_to(picture.resolve())
-        plain, bundle = bundle, folder / "quantised"
-        options = ["--precision", "int8", "--calibration", str(calibration), "--keep-failing"]
+            link = calibration / picture.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(picture.resolve())
+        options = ["--precision", "fp16,int8", "--calibration", str(calibration), "--keep-failing"]
         commands.append([export, "quantize", str(plain), *options, "--out", str(bundle)])
     for command in commands:
         subprocess.run(command, check=True, stdout=sys.stderr)
@@ -361,6 +365,11 @@ def list_sides(
     type=click.Choice(ISAS),
     help="Cap the instruction sets of oneDNN, on which PyTorch and OpenVINO stand.",
 )
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the weights and the bundle made of them; what is there already is taken.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the DenseNet-121 weights.")
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here."
@@ -374,6 +383,7 @@ def main(  # noqa: PLR0913 - click hands over each option
     threads: int,
     isa: str | None,
     seed: int,
+    keep: Path | None,
     json_path: Path | None,
 ) -> None:
     """Compare torchxrayvision in PyTorch eager with bedside, from file to score."""
@@ -382,7 +392,9 @@ def main(  # noqa: PLR0913 - click hands over each option
         source = images or (COLLECTION if COLLECTION.is_dir() else draw_phantoms(Path(folder) / "phantoms"))
         chosen = choose_images(source, count)
         others = [path for path in choose_images(source, count + CALIBRATION) if path not in chosen]
-        bundle, weights = prepare(Path(folder), seed, others if source == COLLECTION or images else [])
+        made = keep or Path(folder) / "network"
+        made.mkdir(parents=True, exist_ok=True)
+        bundle, weights = prepare(made, seed, others if source == COLLECTION or images else [])
         sides, left_out = list_sides(bundle, weights, str(threads), cap_isa(isa))
         sizes = {AS_THEY_ARE: chosen, AT_DETECTOR: enlarge(chosen, Path(folder) / "detector")}
         with watch_machine(machine):

@@ -2,7 +2,7 @@
 
     python ct_network.py CHECKPOINT FOLDER HEIGHT WIDTH CALIBRATION
 
-The bundle has an int8 network beside the others, calibrated on the series in the folder CALIBRATION, with every layer
+The bundle has fp16 and int8 networks, the latter calibrated on the series in the folder CALIBRATION, with every layer
 quantised: what random weights cost in Dice tells nothing of trained ones. Writes
 ``weights.pt`` and ``bundle`` into FOLDER unless they are there, and prints a JSON line with the network's
 floating-point operations for one slice, counted from its ONNX graph, and with versions of what the reference side runs.
@@ -41,7 +41,7 @@ def main() -> None:
         export, plain = str(Path(sys.executable).parent / "bedside-export"), folder / "plain"
         command = [export, "ct-opacity", "--arch", L3_UNET, "--checkpoint", str(weights)]
         subprocess.run([*command, "--out", str(plain), "--force"], check=True, stdout=sys.stderr)
-        command = [export, "quantize", str(plain), "--precision", "int8", "--calibration", calibration]
+        command = [export, "quantize", str(plain), "--precision", "fp16,int8", "--calibration", calibration]
         subprocess.run([*command, "--keep-failing", "--out", str(bundle)], check=True, stdout=sys.stderr)
     told = {
         "flop_per_slice": count_flop(bundle / "model.onnx", (1, 1, int(height), int(width))),
