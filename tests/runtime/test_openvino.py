@@ -217,8 +217,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.mark.parametrize("size", [1, 2, 3, 9])
 def test_answers_of_a_batch_are_those_of_its_pictures_in_order(hint: str, size: int, bundle: Bundle) -> None:
     engine = open_backend("openvino", bundle, tuning=Tuning(hint=hint))
-    pictures = np.concatenate([golden_images()] * 3)[:size] * np.linspace(0.1, 1, size)[:, None, None, None]
-    pictures = pictures.astype(np.float32)
+    shades = np.linspace(0.1, 1, size, dtype=np.float32)[:, None, None, None]
+    pictures: Floats = np.concatenate([golden_images()] * 3)[:size] * shades
     together = engine.run({"image": pictures})
     for index in range(size):
         alone = engine.run({"image": pictures[index : index + 1]})
@@ -387,3 +387,35 @@ def test_what_can_not_be_kept_is_told_to_whoever_asks(
     assert caught.value.code == code
     assert "--cache" in caught.value.message
     assert str(tmp_path) not in caught.value.message
+
+
+OVERLAP = """
+import os, signal, sys, time
+sys.path[:0] = sys.argv[2:]
+from bedside.backends import open_backend
+from bedside.bundle import Bundle
+bundle = Bundle.open(sys.argv[1])
+first = open_backend("openvino", bundle)
+second = open_backend("openvino", bundle)
+first.close()
+del first
+second.close()
+del second
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_is_survived_after_engines_that_overlapped(bundle: Bundle) -> None:
+    """OpenVINO's own cores put back a stack for signals that is freed: see `open_core`."""
+    done = subprocess.run(
+        [sys.executable, "-c", OVERLAP, bundle.location, *sys.path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n")

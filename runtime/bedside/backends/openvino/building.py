@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from bedside.bundle import Bundle
 from bedside.errors import BackendError, OutputError
 from bedside.onnxfile import NodeInfo
 
-__all__ = ["DEVICE", "Builder"]
+__all__ = ["DEVICE", "Builder", "open_core"]
 
 DEVICE: Final = "CPU"
 """OpenVINO's name of the one device that is used."""
@@ -58,6 +59,16 @@ _PARTS: Final[Mapping[int, tuple[str, ...]]] = {1: ("whole",), 2: (_BEGINNING, "
 """How many parts a model is compiled in -> their names."""
 
 
+@cache
+def open_core() -> openvino.Core:
+    """The one of this process, which stays.
+
+    Each brings a stack for signals of its own, for AMX, and puts back the one before it when it goes: of two that
+    overlap, the last puts back a stack that is freed, and the next Ctrl-C crashes the process.
+    """
+    return openvino.Core()
+
+
 class Builder:
     """Compiles one bundle's model in one precision.
 
@@ -76,7 +87,7 @@ class Builder:
         self._bundle, self._precision = bundle, precision
         arithmetic = self._arithmetic = _ARITHMETIC[precision]
         self._file = bundle.model(arithmetic.file)
-        self._core = openvino.Core()
+        self._core = open_core()
         able = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if missing := [need for need in arithmetic.needs if need not in able]:
             raise BackendError(
