@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,13 @@ def test_built_in_bundles_pass_their_own_golden_vectors(name: str) -> None:
 
 @pytest.mark.parametrize("name", built_in())
 def test_what_export_found_unfit_is_found_unfit_again(name: str) -> None:
+    """Of other versions of an engine export knows nothing: ONNX Runtime 1.19 answers with infinity at fp16."""
     bundle = Bundle.open(name)
     known = {
         (engine["backend"], engine["precision"])
         for engine in json.loads(bundle.read(bundle.manifest.parity))["engines"]
         if engine["status"] == "failed"
+        or engine["version"].partition("-")[0] != metadata.version(engine["backend"])
     }
     done = invoke("verify", name)
     lines = [line.split() for line in done.stdout.splitlines() if "FAILED" in line]

@@ -65,7 +65,7 @@ def test_wheel_carries_licences_types_schemas_and_models() -> None:
 def test_core_install_stays_small() -> None:
     core = {line for line in metadata("bedside").get_all("Requires-Dist") or [] if "extra ==" not in line}
     assert {re.split(r"[^\w-]", line)[0] for line in core} == {
-        "click", "numpy", "pillow", "pydicom", "tqdm",
+        "click", "numpy", "pillow", "platformdirs", "pydicom", "tqdm",
     }  # fmt: skip
 
 
