@@ -63,7 +63,7 @@ TARGETS: Final = {"fp32": 2.0, "half": 12.0, "int8": 18.0}
 """Kind -> how many times faster than PyTorch eager it is to be, end to end, on a machine with AMX."""
 TARGETS_WITHOUT_AMX: Final = {"fp32": 2.0, "int8": 3.5}
 """The same where the instruction sets are capped."""
-CALIBRATION: Final = 32
+CALIBRATION: Final = 72
 """Slices that the int8 network is calibrated on: of the same series, and none that is segmented unless all are."""
 STAGES: Final = ("open", "plan", "read", "preprocess", "inference", "measure", "write", "interpret")
 """open: headers and probes; plan: the engine's warm-up on a scan's tile; inference: with the blending of tiles."""

@@ -42,7 +42,9 @@ def main() -> None:
         command = [export, "ct-opacity", "--arch", L3_UNET, "--checkpoint", str(weights)]
         subprocess.run([*command, "--out", str(plain), "--force"], check=True, stdout=sys.stderr)
         command = [export, "quantize", str(plain), "--precision", "fp16,int8", "--calibration", calibration]
-        subprocess.run([*command, "--keep-failing", "--out", str(bundle)], check=True, stdout=sys.stderr)
+        subprocess.run(
+            [*command, "--keep-failing", "--no-search", "--out", str(bundle)], check=True, stdout=sys.stderr
+        )
     told = {
         "flop_per_slice": count_flop(bundle / "model.onnx", (1, 1, int(height), int(width))),
         "parameters": sum(tensor.numel() for tensor in torch.load(weights, weights_only=True).values()),
