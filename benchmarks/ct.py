@@ -64,7 +64,8 @@ TARGETS: Final = {"fp32": 2.0, "half": 12.0, "int8": 18.0}
 TARGETS_WITHOUT_AMX: Final = {"fp32": 2.0, "int8": 3.5}
 """The same where the instruction sets are capped."""
 CALIBRATION: Final = 72
-"""Slices that the int8 network is calibrated on: of the same series, and none that is segmented unless all are."""
+"""Slices of the scan that the int8 network is calibrated on, and as many to compare on: every second one of the same
+series, and none that is segmented unless all are."""
 STAGES: Final = ("open", "plan", "read", "preprocess", "inference", "measure", "write", "interpret")
 """open: headers and probes; plan: the engine's warm-up on a scan's tile; inference: with the blending of tiles."""
 WARM_UP: Final = 3
@@ -352,7 +353,12 @@ def main(  # noqa: PLR0913 - click hands over each option
                 checkpoint,
                 str(made),
                 *map(str, found.plane),
-                str(found.without_middle(count).reslice(CALIBRATION, work / "calibration")),
+                *(
+                    str(half.reslice(CALIBRATION, work / name))
+                    for half, name in zip(
+                        found.without_middle(count).halves(), ("calibration", "validation"), strict=True
+                    )
+                ),
             ]
             network = json.loads(
                 subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -47,6 +47,10 @@ class Series:
         left = self.files[:first] + self.files[first + count :]
         return Series(left, self.plane) if len(left) > 2 else self
 
+    def halves(self) -> tuple[Series, Series]:
+        """Every second slice, and the others."""
+        return Series(self.files[::2], self.plane), Series(self.files[1::2], self.plane)
+
     def reslice(self, count: int, folder: Path) -> Path:
         """Write the same chest in ``count`` slices into a new folder, which is returned.
 

@@ -1,6 +1,6 @@
 """Makes the network of the CT comparison: one set of weights as a PyTorch state dict and as a bundle of bedside.
 
-    python ct_network.py CHECKPOINT FOLDER HEIGHT WIDTH CALIBRATION
+    python ct_network.py CHECKPOINT FOLDER HEIGHT WIDTH CALIBRATION VALIDATION
 
 The bundle has fp16 and int8 networks, the latter calibrated on the series in the folder CALIBRATION, with every layer
 quantised: what random weights cost in Dice tells nothing of trained ones. Writes
@@ -31,7 +31,7 @@ VERSIONS = ("torch", "numpy", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pyth
 
 def main() -> None:
     """Make what is not there yet, and describe it."""
-    checkpoint, target, height, width, calibration = sys.argv[1:6]
+    checkpoint, target, height, width, calibration, validation = sys.argv[1:7]
     folder = Path(target)
     weights, bundle = folder / "weights.pt", folder / "bundle"
     if not weights.is_file():
@@ -42,6 +42,7 @@ def main() -> None:
         command = [export, "ct-opacity", "--arch", L3_UNET, "--checkpoint", str(weights)]
         subprocess.run([*command, "--out", str(plain), "--force"], check=True, stdout=sys.stderr)
         command = [export, "quantize", str(plain), "--precision", "fp16,int8", "--calibration", calibration]
+        command += ["--validation", validation]
         subprocess.run(
             [*command, "--keep-failing", "--no-search", "--out", str(bundle)], check=True, stdout=sys.stderr
         )
