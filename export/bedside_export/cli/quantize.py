@@ -85,9 +85,9 @@ def quantize(  # noqa: PLR0913 - one argument an option, as click has it
     bundle's tolerance is left out. The bundle keeps a hash of the pictures, and neither them nor their names.
     Not for clinical use.
     """  # noqa: D301 - the escape is click's mark for lines that are not to be wrapped
-    from bedside_export.precision.islands import TRIALS  # noqa: PLC0415
+    from bedside_export.precision.islands import TRIALS  # noqa: PLC0415 - slow, as the next
     from bedside_export.precision.process import Request, quantise_bundle  # noqa: PLC0415 - slow; --help is not
-    from bedside_export.precision.variants import Options  # noqa: PLC0415
+    from bedside_export.precision.variants import Options  # noqa: PLC0415 - the same
 
     target = out or Path(f"{Path(bundle).stem}-quantised")
     trials = 1 if no_search else TRIALS

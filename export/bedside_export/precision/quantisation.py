@@ -52,7 +52,7 @@ def quantise(
         raise ExportError("the network has no layer left to quantise; it would be the float32 network")
     nncf = _import_nncf()
     from nncf.common.quantization.structs import QuantizationScheme  # noqa: PLC0415 - after _import_nncf
-    from nncf.quantization.advanced_parameters import (  # noqa: PLC0415
+    from nncf.quantization.advanced_parameters import (  # noqa: PLC0415 - the same
         AdvancedQuantizationParameters,
         OverflowFix,
         QuantizationParameters,
