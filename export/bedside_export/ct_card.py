@@ -91,7 +91,7 @@ def ct_card(
 Every engine's answers were compared with PyTorch's on slices of a phantom: `parity.json`. Greatest 1 - Dice of a tissue
 and greatest difference of the opacified volume: {TOLERANCES["fp32"]["dice_loss"]:g} and \
 {TOLERANCES["fp32"]["volume_percent"]:g} % in fp32, {TOLERANCES["bf16"]["dice_loss"]:g} and \
-{TOLERANCES["bf16"]["volume_percent"]:g} % in bf16.
+{TOLERANCES["bf16"]["volume_percent"]:g} % in bf16 and fp16.
 
 ## Limits
 

@@ -194,7 +194,7 @@ def draft_ct(request: Request, found: SliceNetwork, spec: Input) -> Draft:
         scores=(),
         task="ct-opacity",
         golden_source=SOURCE,
-        tolerances={precision: dict(TOLERANCES[precision]) for precision in ("fp32", "bf16")},
+        tolerances={precision: dict(TOLERANCES[precision]) for precision in ("fp32", "bf16", "fp16")},
         tiling=tiling,
         tissues=request.tissues,
     )

@@ -35,7 +35,7 @@ PARITY_FILE: Final = "parity.json"
 INPUTS_FILE: Final = "golden-inputs.npy"
 OUTPUTS_FILE: Final = "golden-outputs.npz"
 _FILES: Final = (MODEL_FILE, CARD_FILE, LICENCE_FILE, PARITY_FILE, INPUTS_FILE, OUTPUTS_FILE)
-TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "bf16": 0.1}
+TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1}
 """Precision -> greatest difference of a score from PyTorch's, in score units. Scores are read to a tenth."""
 
 

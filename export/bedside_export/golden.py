@@ -25,6 +25,9 @@ SOURCE: Final = (
 )
 """``golden.source`` of the manifest."""
 
+LEVELS: Final = 256
+"""Steps of grey in a test picture, a power of two, for exact numbers: few, as many as in a JPEG file, compress well."""
+
 _Float32 = npt.NDArray[np.float32]
 
 
@@ -37,7 +40,9 @@ def golden_inputs(spec: Input) -> _Float32:
     Returns:
         ``(N, 1, S, S)`` float32; the same for the same rule and version of bedside.
     """
-    return np.concatenate([preprocess(radiograph, spec) for radiograph in phantom_radiographs()])
+    inputs = np.concatenate([preprocess(radiograph, spec) for radiograph in phantom_radiographs()])
+    step = (spec.high - spec.low) / LEVELS
+    return (spec.low + np.rint((inputs - spec.low) / step) * step).astype(np.float32)
 
 
 def phantom_radiographs() -> list[Radiograph]:

@@ -26,7 +26,7 @@ __all__ = ["ENGINES", "SCHEMA", "Answers", "Difference", "EngineReport", "Parity
 
 SCHEMA: Final = "bedside.parity/1"
 """Schema of the report."""
-ENGINES: Final = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+ENGINES: Final = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "fp16"))
 """(backend, precision) to try; the first is the reference engine, and has to be there."""
 _BATCH: Final = 3
 """Pictures in the one batch that shows the batch to be dynamic; else they go one by one, as in use."""

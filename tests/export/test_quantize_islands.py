@@ -52,9 +52,16 @@ def test_required_nodes_stay_and_are_not_searched() -> None:
 
 
 def test_a_margin_asks_for_more_than_the_tolerance() -> None:
-    costs = Costs({"n1": 0.7, "n2": 0.5})
-    assert find_islands(costs, NODES).nodes == ()
-    assert find_islands(costs, NODES, margin=0.8).nodes == ("n1",)
+    costs = Costs({"n1": 1.1, "n2": 0.5, "n3": 0.2})
+    assert find_islands(costs, NODES).nodes == ("n1",)
+    assert find_islands(costs, NODES, margin=0.3).nodes == ("n1", "n2")
+
+
+def test_what_is_inside_its_tolerance_is_not_searched_whatever_the_margin() -> None:
+    costs = Costs({"n1": 0.7, "n2": 0.2})
+    islands = find_islands(costs, NODES, margin=0.5)
+    assert islands.nodes == ()
+    assert islands.trials == 1
 
 
 def test_what_can_not_be_mended_is_told_as_such() -> None:

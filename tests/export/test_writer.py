@@ -253,7 +253,7 @@ class _Disagrees:
         self.engine.close()
 
 
-def test_bf16_that_disagrees_is_recorded_and_does_not_refuse_the_bundle(
+def test_a_half_precision_that_disagrees_is_recorded_and_does_not_refuse_the_bundle(
     parts: Parts,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -268,9 +268,11 @@ def test_bf16_that_disagrees_is_recorded_and_does_not_refuse_the_bundle(
     monkeypatch.setattr(parity, "open_backend", open_some)
     assemble_bundle(*parts, out=tmp_path / "bundle")
     engines = json.loads(Bundle.open(tmp_path / "bundle").read("parity.json"))["engines"]
-    assert [engine["status"] for engine in engines] == ["passed", "not-run", "failed"]
+    assert [engine["status"] for engine in engines] == ["passed", "not-run", "failed", "failed"]
     assert engines[1]["reason"] == "no such arithmetic here"
-    assert engines[2]["scores"]["extent"] == {"max": 0.5, "p99": 0.5, "limit": 0.1}
+    assert [engine["precision"] for engine in engines[2:]] == ["bf16", "fp16"]
+    for engine in engines[2:]:
+        assert engine["scores"]["extent"] == {"max": 0.5, "p99": 0.5, "limit": 0.1}
 
 
 def test_an_fp32_engine_that_breaks_refuses_the_bundle(
