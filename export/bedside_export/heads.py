@@ -1,6 +1,8 @@
-"""From a classifier's outputs or features to clinical scores: always one linear map.
+"""From a classifier's outputs or features to clinical scores.
 
-`Head` is that map with its provenance; `published_head` is version 1 of the published model.
+SeverityHead      what any head says of itself
+Head              one linear map; `published_head` is version 1 of the published model
+                  (version 2, two perceptrons, is in `bedside_export.perceptrons`)
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import pi, sqrt
 from statistics import NormalDist
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,17 @@ from torch import nn
 from bedside.bundle import Interval, Score
 from bedside_export.errors import ExportError
 
-__all__ = ["BOUNDS", "LEVEL", "LUNG_OPACITY", "SCORES", "TITLES", "Head", "published_head"]
+__all__ = [
+    "BOUNDS",
+    "LEVEL",
+    "LUNG_OPACITY",
+    "RALO_BOUNDS",
+    "SCORES",
+    "TITLES",
+    "Head",
+    "SeverityHead",
+    "published_head",
+]
 
 SCORES: Final = ("extent", "opacity")
 """Order of the scores in every output."""
@@ -26,6 +38,9 @@ TITLES: Final = ("geographic extent", "degree of opacity")
 """The scores for people."""
 BOUNDS: Final = ((0.0, 8.0), (0.0, 6.0))
 """Scales of the scores (Cohen et al. 2020, arXiv 2005.11856): two lungs of 0-4 and of 0-3."""
+RALO_BOUNDS: Final = ((0.0, 8.0), (0.0, 8.0))
+"""Scales of version 2: RALO counts opacity from 0 to 4 in each lung (doi 10.5281/zenodo.4633999); 6/8 of it compares
+to `BOUNDS`."""
 LEVEL: Final = 0.8
 """Share of truths that an interval is meant to hold."""
 LUNG_OPACITY: Final = "Lung Opacity"
@@ -39,6 +54,35 @@ _PUBLISHED_MAE: Final = (1.14, 0.78)
 """Mean absolute error over 50 patient-grouped half splits of 94 images (Cohen et al. 2020)."""
 
 _Float64 = npt.NDArray[np.float64]
+
+
+class SeverityHead(Protocol):
+    """What makes scores of a classifier's outputs or features, as the bundle and its card tell it."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, in one line; ``head`` of the bundle's scores."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """How its error was measured, in a sentence or two, for the model card."""
+        ...
+
+    @property
+    def scores(self) -> tuple[Score, Score]:
+        """The scores as the bundle's manifest holds them."""
+        ...
+
+    @property
+    def reading(self) -> str:
+        """How the scores and their activation map belong together, for the model card."""
+        ...
+
+    @property
+    def scales(self) -> str:
+        """What the points of the scores mean, for the model card."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +121,22 @@ class Head:
             for name, title, (low, high), interval in zip(SCORES, TITLES, BOUNDS, self.intervals, strict=True)
         )
         return extent, opacity
+
+    @property
+    def reading(self) -> str:
+        """How the scores and their activation map belong together, for the model card."""
+        return (
+            "`severity` is linear in the averaged features, and `cam` is that same map before the averaging: its "
+            "mean over\n  the picture plus a constant is the severity. It is exact, not a gradient estimate."
+        )
+
+    @property
+    def scales(self) -> str:
+        """What the points of the scores mean, for the model card."""
+        return (
+            "Geographic extent: each lung 0 (none) to 4 (over 75 %), summed. Degree of opacity: each lung 0 (none), "
+            "1 (ground\nglass), 2 (consolidation), 3 (white-out), summed. Cohen et al. 2020, arXiv 2005.11856."
+        )
 
     def fold(self, logits: nn.Linear, labels: tuple[str, ...]) -> nn.Linear:
         """The head as one linear layer of the pooled features, float32; folded in float64.

@@ -30,7 +30,7 @@ from bedside_export.errors import ExportError
 from bedside_export.heads import Head
 from bedside_export.weights import read_weights
 
-__all__ = ["ALL", "Classifier", "SeverityDenseNet", "load_classifier"]
+__all__ = ["ALL", "Classifier", "PathologyDenseNet", "SeverityDenseNet", "load_classifier"]
 
 ALL: Final = "densenet121-res224-all"
 """The weights that the published head belongs to."""
@@ -69,7 +69,40 @@ class Classifier:
         return self.weights.startswith("random:")
 
 
-class SeverityDenseNet(nn.Module):
+class PathologyDenseNet(nn.Module):
+    """Features and pathologies, without a severity.
+
+    Args:
+        classifier: Features and logits.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.features = classifier.features
+        self.logits = classifier.logits
+        known = torch.tensor(classifier.trained)
+        self.register_buffer("known", known)
+        self.register_buffer(
+            "thresholds", torch.tensor(classifier.thresholds).where(known, torch.tensor(0.5))
+        )
+
+    def probabilities(self, pooled: Tensor) -> Tensor:
+        """As torchxrayvision gives them: the sigmoid, its operating point moved to 0.5; 0.5 for those never trained.
+
+        Args:
+            pooled: ``(N, C)``.
+
+        Returns:
+            ``(N, labels)``.
+        """
+        point = cast("Tensor", self.thresholds)
+        raw = torch.sigmoid(self.logits(pooled))
+        below, above = raw / (2 * point), 1 - (1 - raw) / (2 * (1 - point))
+        half = torch.full_like(raw, 0.5)
+        return torch.where(cast("Tensor", self.known), torch.where(raw < point, below, above), half)
+
+
+class SeverityDenseNet(PathologyDenseNet):
     """Severity, its class-activation map, and pathologies, in one graph.
 
     Severity is linear in the spatially averaged features, so the same linear map before the averaging is the
@@ -81,34 +114,19 @@ class SeverityDenseNet(nn.Module):
     """
 
     def __init__(self, classifier: Classifier, head: Head) -> None:
-        super().__init__()
-        self.features = classifier.features
-        self.logits = classifier.logits
+        super().__init__(classifier)
         self.severity = head.fold(classifier.logits, classifier.labels)
-        known = torch.tensor(classifier.trained)
-        self.register_buffer("known", known)
-        self.register_buffer(
-            "thresholds", torch.tensor(classifier.thresholds).where(known, torch.tensor(0.5))
-        )
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Severity ``(N, 2)``, cam ``(N, 2, h, w)``, pathologies ``(N, labels)`` of ``(N, 1, S, S)``.
 
-        Severity is in score units, unclipped. Pathologies are torchxrayvision's: the sigmoid, rescaled so that
-        the operating point becomes 0.5; 0.5 for those never trained.
+        Severity is in score units, unclipped.
         """
         features = F.relu(self.features(image))
         pooled = features.mean((2, 3))
         cam = F.conv2d(features, self.severity.weight[:, :, None, None])
-        return self.severity(pooled), cam, self._probabilities(self.logits(pooled))
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        point = cast("Tensor", self.thresholds)
-        raw = torch.sigmoid(logits)
-        below, above = raw / (2 * point), 1 - (1 - raw) / (2 * (1 - point))
-        half = torch.full_like(raw, 0.5)
-        return torch.where(cast("Tensor", self.known), torch.where(raw < point, below, above), half)
+        return self.severity(pooled), cam, self.probabilities(pooled)
 
 
 def load_classifier(weights: str, *, kind: str | None = None, cache: Path | None = None) -> Classifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,24 @@ import numpy.typing as npt
 from bedside_export.errors import ExportError
 from bedside_export.heads import BOUNDS
 
-__all__ = ["COLUMNS", "ScoreTable", "read_scores"]
+__all__ = ["COLUMNS", "Columns", "ScoreTable", "read_rows", "read_scores"]
 
 COLUMNS: Final = ("geographic_mean", "opacity_mean")
 """Columns of the scores, in the order of `bedside_export.heads.SCORES`; named as mlmed/covid-severity does."""
-_IMAGE: Final = "image"
-_PATIENT: Final = "patientid"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How a table names what it holds."""
+
+    image: str = "image"
+    """The file of a picture."""
+    extent: str = COLUMNS[0]
+    """Its geographic extent."""
+    opacity: str = COLUMNS[1]
+    """Its degree of opacity."""
+    patient: str = "patientid"
+    """Whose it is; the column may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,36 +46,33 @@ class ScoreTable:
     """Whose picture each is; a picture of nobody known counts as a patient of its own."""
     grouped: bool
     """Whether the table has a column of patients."""
+    bounds: tuple[tuple[float, float], ...] = BOUNDS
+    """Scales of the scores."""
+    alone: int = 0
+    """Pictures of nobody known."""
 
 
-def read_scores(table: Path, folder: Path) -> ScoreTable:
-    """Read a CSV file with the columns ``image``, `COLUMNS` and, if it has it, ``patientid``.
+def read_scores(
+    table: Path, folder: Path, *, columns: Columns = Columns(), bounds: Sequence[tuple[float, float]] = BOUNDS
+) -> ScoreTable:
+    """Read a CSV file of pictures, their scores and, if it has that column, their patients.
 
     Args:
         table: The CSV file, UTF-8, with a header.
         folder: Where the pictures are.
+        columns: Names of the columns.
+        bounds: Scales of extent and opacity.
 
     Raises:
         ExportError: The table can't be read, is empty, lacks a column, or a row has no picture in the folder,
             a score that is no number or out of its scale, or a picture named before. The message says which row.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = tuple(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ExportError("the table of scores can't be read as CSV; save it as CSV in UTF-8") from error
-    if missing := [column for column in (_IMAGE, *COLUMNS) if column not in columns]:
-        raise ExportError(
-            f"the table of scores has no column {missing[0]!r}; it needs {', '.join((_IMAGE, *COLUMNS))}"
-        )
-    if not rows:
-        raise ExportError("the table of scores has no rows; add scored pictures")
+    names = (columns.extent, columns.opacity)
+    rows, given = read_rows(table, (columns.image, *names))
     images: dict[str, Path] = {}
-    scores, patients = [], []
-    for number, row in enumerate(rows, 2):  # the header is line 1
-        name = (row[_IMAGE] or "").strip()
+    scores, patients, alone = [], [], 0
+    for number, row in rows:
+        name = (row[columns.image] or "").strip()
         path = folder / name
         if not name or Path(name).name != name or not path.is_file():
             raise ExportError(
@@ -73,13 +83,49 @@ def read_scores(table: Path, folder: Path) -> ScoreTable:
                 f"the table of scores, row {number}: this picture stands there before; keep one row"
             )
         images[name] = path
-        scores.append([_score(row, number, column) for column in range(len(COLUMNS))])
-        patients.append((row.get(_PATIENT) or "").strip() or f"alone {number}")
-    return ScoreTable(tuple(images.values()), np.array(scores), tuple(patients), grouped=_PATIENT in columns)
+        scores.append([_score(row, number, name, limits) for name, limits in zip(names, bounds, strict=True)])
+        patient = (row.get(columns.patient) or "").strip()
+        alone += not patient
+        patients.append(patient or f"alone {number}")
+    return ScoreTable(
+        tuple(images.values()),
+        np.array(scores),
+        tuple(patients),
+        grouped=columns.patient in given,
+        bounds=tuple(bounds),
+        alone=alone,
+    )
 
 
-def _score(row: dict[str, str], number: int, column: int) -> float:
-    (low, high), name = BOUNDS[column], COLUMNS[column]
+def read_rows(
+    table: Path, columns: Sequence[str], *, what: str = "the table of scores"
+) -> tuple[list[tuple[int, dict[str, str]]], tuple[str, ...]]:
+    """Rows of a CSV file with their numbers as an editor counts them, and the names of all its columns.
+
+    Args:
+        table: The CSV file, UTF-8, with a header.
+        columns: Those that it must have.
+        what: What the table is, for messages.
+
+    Raises:
+        ExportError: It can't be read, lacks a column, or has no rows.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            given = tuple(reader.fieldnames or ())
+            rows = list(enumerate(reader, 2))  # the header is line 1
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ExportError(f"{what} can't be read as CSV; save it as CSV in UTF-8") from error
+    if missing := [column for column in columns if column not in given]:
+        raise ExportError(f"{what} has no column {missing[0]!r}; it needs {', '.join(columns)}")
+    if not rows:
+        raise ExportError(f"{what} has no rows; add scored pictures")
+    return rows, given
+
+
+def _score(row: dict[str, str], number: int, name: str, limits: tuple[float, float]) -> float:
+    low, high = limits
     try:
         value = float(row[name] or "")
     except ValueError:

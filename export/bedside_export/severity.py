@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 from bedside.bundle import Input, Licence, Output
-from bedside_export.heads import SCORES, Head
+from bedside_export.heads import SCORES, SeverityHead
 from bedside_export.models import Classifier
 from bedside_export.writer import LICENCE_FILE, TOLERANCES, Draft
 
@@ -47,7 +47,7 @@ def input_rule(classifier: Classifier) -> Input:
     return Input("image", (None, 1, size, size), low=-1024.0, high=1024.0, crop="centre-square", outside=0.0)
 
 
-def draft_severity(classifier: Classifier, head: Head, naming: Naming) -> Draft:
+def draft_severity(classifier: Classifier, head: SeverityHead, naming: Naming) -> Draft:
     """Everything that the bundle says, but for what only its writing can tell.
 
     Args:
@@ -92,7 +92,7 @@ def _terms(classifier: Classifier, naming: Naming) -> tuple[Licence, str]:
     ), terms
 
 
-def _card(classifier: Classifier, head: Head, *, name: str, licence: Licence) -> str:
+def _card(classifier: Classifier, head: SeverityHead, *, name: str, licence: Licence) -> str:
     trained = [label for label, known in zip(classifier.labels, classifier.trained, strict=True) if known]
     missing = [label for label, known in zip(classifier.labels, classifier.trained, strict=True) if not known]
     rows = "\n".join(
@@ -110,8 +110,7 @@ def _card(classifier: Classifier, head: Head, *, name: str, licence: Licence) ->
 - DenseNet-121 of torchxrayvision, weights: {classifier.weights}; one channel,
   {classifier.input_size}x{classifier.input_size}, grey values from -1024 to 1024.
 - Head: {head.source}.
-- `severity` is linear in the averaged features, and `cam` is that same map before the averaging: its mean over
-  the picture plus a constant is the severity. It is exact, not a gradient estimate.
+- {head.reading}
 - `pathologies`: torchxrayvision's probabilities, with its operating points at 0.5.
   Trained: {", ".join(trained) or "none"}.
   Never trained, so never reported: {", ".join(missing) or "none"}.
@@ -122,8 +121,7 @@ def _card(classifier: Classifier, head: Head, *, name: str, licence: Licence) ->
 |---|---|---|---|
 {rows}
 
-Geographic extent: each lung 0 (none) to 4 (over 75 %), summed. Degree of opacity: each lung 0 (none), 1 (ground
-glass), 2 (consolidation), 3 (white-out), summed. Cohen et al. 2020, arXiv 2005.11856.
+{head.scales}
 
 ## Data and protocol
 
@@ -133,7 +131,7 @@ glass), 2 (consolidation), 3 (white-out), summed. Cohen et al. 2020, arXiv 2005.
 ## Checked
 
 Every engine's answers were compared with PyTorch's on phantom X-rays: `parity.json`. A difference of over
-{TOLERANCES["fp32"]:g} in a score refuses an fp32 engine, of over {TOLERANCES["bf16"]:g} a bf16 one.
+{TOLERANCES["fp32"]:g} in a score refuses an fp32 engine, of over {TOLERANCES["bf16"]:g} a bf16 or fp16 one.
 
 ## Limits
 

@@ -12,7 +12,9 @@ from bedside_export.cli.console import PATH, read_text, say
 from bedside_export.errors import ExportError
 
 if TYPE_CHECKING:
-    from bedside_export.heads import Head
+    from torch import nn
+
+    from bedside_export.heads import Head, SeverityHead
     from bedside_export.models import Classifier
     from bedside_export.parity import Parity
 
@@ -27,6 +29,8 @@ class Request:
     weights_kind: str | None
     cache: Path | None
     head: str
+    extent_head: Path | None
+    opacity_head: Path | None
     scores: Path | None
     images: Path | None
     inputs: str
@@ -54,11 +58,19 @@ class Request:
 @click.option("--cache", type=PATH, metavar="DIR", help="Folder for downloads. [default: torchxrayvision's]")
 @click.option(
     "--head",
-    type=click.Choice(["v1", "fit"]),
+    type=click.Choice(["v1", "v2", "fit"]),
     default="v1",
     show_default=True,
-    help="v1: the published line on the Lung Opacity logit. fit: a regression fitted to --scores.",
+    help="v1: the published line on the Lung Opacity logit; opacity 0 to 6. v2: the published perceptrons in "
+    "--extent-head and --opacity-head; both scores 0 to 8. fit: a regression fitted to --scores.",
 )
+@click.option(
+    "--extent-head",
+    type=PATH,
+    metavar="FILE",
+    help="For v2: mlp_geo.pkl of mlmed/covid-severity. Nothing in the file is run.",
+)
+@click.option("--opacity-head", type=PATH, metavar="FILE", help="For v2: mlp_opa.pkl, the same way.")
 @click.option(
     "--scores",
     type=PATH,
@@ -86,6 +98,8 @@ def export_severity(**options: Any) -> None:
     \b
     bedside-export cxr-severity --weights densenet121-res224-all --out my-bundle
     bedside-export cxr-severity --weights random:0 --out test-bundle.zip
+    bedside-export cxr-severity --weights densenet121-res224-all --head v2
+        --extent-head mlp_geo.pkl --opacity-head mlp_opa.pkl --out v2-bundle
     bedside-export cxr-severity --weights densenet121-res224-all --head fit
         --scores severity.csv --images images --out fitted-bundle
 
@@ -103,17 +117,16 @@ def _export(request: Request) -> Parity:
     _check(request)
     say("loading PyTorch and the weights")
     from bedside_export.golden import golden_inputs  # noqa: PLC0415 - PyTorch takes seconds; --help does not
-    from bedside_export.models import SeverityDenseNet, load_classifier  # noqa: PLC0415
+    from bedside_export.models import load_classifier  # noqa: PLC0415
     from bedside_export.severity import Naming, draft_severity  # noqa: PLC0415
     from bedside_export.writer import check_free, write_bundle  # noqa: PLC0415
 
     check_free(request.out, force=request.force)
     text = None if request.licence_text is None else read_text(request.licence_text)
     classifier = load_classifier(request.weights, kind=request.weights_kind, cache=request.cache)
-    head = _make_head(request, classifier)
+    head, network = _make_network(request, classifier)
     naming = Naming(request.name, request.version, request.licence, text, request.commercial_use)
     draft = draft_severity(classifier, head, naming)
-    network = SeverityDenseNet(classifier, head)
     say("making test pictures from the phantom")
     images = golden_inputs(draft.input)
     say("exporting, and comparing every engine with PyTorch")
@@ -127,21 +140,53 @@ def _check(request: Request) -> None:
         raise click.UsageError("--head fit needs --scores CSV and --images DIR")
     if not fit and (request.scores is not None or request.images is not None):
         raise click.UsageError("--scores and --images go with --head fit; add it, or leave them out")
+    files = (request.extent_head, request.opacity_head)
+    if request.head == "v2" and None in files:
+        raise click.UsageError("--head v2 needs --extent-head FILE and --opacity-head FILE")
+    if request.head != "v2" and any(files):
+        raise click.UsageError(
+            "--extent-head and --opacity-head go with --head v2; add it, or leave them out"
+        )
     if request.licence is None and (request.licence_text is not None or request.commercial_use):
         raise click.UsageError("--licence-text and --commercial-use go with --licence SPDX; add it")
 
 
-def _make_head(request: Request, classifier: Classifier) -> Head:
-    from bedside_export.heads import published_head  # noqa: PLC0415
-    from bedside_export.models import ALL  # noqa: PLC0415
+def _make_network(request: Request, classifier: Classifier) -> tuple[SeverityHead, nn.Module]:
+    from bedside_export.models import ALL, SeverityDenseNet  # noqa: PLC0415
 
-    if request.head == "v1":
-        if classifier.kind != ALL:
-            raise ExportError(
-                f"the head v1 was fitted to {ALL!r} and means nothing on others; take --head fit"
-            )
-        return published_head()
-    return _fit(request, classifier)
+    if request.head == "fit":
+        fitted = _fit(request, classifier)
+        return fitted, SeverityDenseNet(classifier, fitted)
+    if classifier.kind != ALL:
+        raise ExportError(
+            f"the head {request.head} was fitted to {ALL!r} and means nothing on others; take --head fit"
+        )
+    if request.head == "v2":
+        return _read_perceptrons(request, classifier)
+    from bedside_export.heads import published_head  # noqa: PLC0415
+
+    published = published_head()
+    return published, SeverityDenseNet(classifier, published)
+
+
+def _read_perceptrons(request: Request, classifier: Classifier) -> tuple[SeverityHead, nn.Module]:
+    from bedside_export.perceptrons import (  # noqa: PLC0415
+        PerceptronDenseNet,
+        PerceptronHead,
+        read_perceptron,
+        unmeasured_intervals,
+    )
+
+    perceptrons = []
+    for option, path in (("--extent-head", request.extent_head), ("--opacity-head", request.opacity_head)):
+        if path is None:
+            raise click.UsageError(f"--head v2 needs {option} FILE")
+        try:
+            perceptrons.append(read_perceptron(path))
+        except ExportError as error:
+            raise ExportError(f"{option}: {error}") from error
+    head = PerceptronHead(perceptrons[0], perceptrons[1], unmeasured_intervals())
+    return head, PerceptronDenseNet(classifier, head)
 
 
 def _fit(request: Request, classifier: Classifier) -> Head:
