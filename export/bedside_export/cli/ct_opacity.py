@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from bedside_export.ct_rules import Window
     from bedside_export.tissue_report import TissueReport
 
-__all__ = ["export_opacity"]
+__all__ = ["export_opacity", "parse_pair"]
 
 
-def _pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tuple[float, float] | None]:
+def parse_pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tuple[float, float] | None]:
     """What makes two numbers with a comma, or one for both if ``alone``, of an option."""
 
     def parse(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[float, float] | None:
@@ -66,13 +66,13 @@ def _pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tuple[f
     help="Input rule of a published network. [default: l3-unet, unless --window is given]",
 )
 @click.option(
-    "--window", callback=_pair(float, alone=False), metavar="LOW,HIGH", help="HU are clipped to this."
+    "--window", callback=parse_pair(float, alone=False), metavar="LOW,HIGH", help="HU are clipped to this."
 )
 @click.option("--mean", type=float, metavar="HU", help="With --window: subtracted after clipping.")
 @click.option("--std", type=float, metavar="HU", help="With --window: divided by.")
 @click.option(
     "--tile",
-    callback=_pair(int, alone=True),
+    callback=parse_pair(int, alone=True),
     default="512",
     show_default=True,
     metavar="H[,W]",
@@ -90,7 +90,7 @@ def _pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tuple[f
 )
 @click.option(
     "--spacing",
-    callback=_pair(float, alone=True),
+    callback=parse_pair(float, alone=True),
     metavar="Y[,X]",
     help="Pixels that the network was trained at, mm. [default: a scan's own]",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,11 +11,49 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
+from bedside.contract import Tissue
 from bedside_export.recipes.ct_data import AIR_HU, SOFT_TISSUE_HU
-from bedside_export.recipes.ct_lungs import LEFT_OPACITY
 
 MIRRORED: Final = (0, 2, 1, 4, 3)
-"""The class that each class becomes in the mirrored patient."""
+"""The class that each class of the built-in network becomes in the mirrored patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """What training has to know of the classes, in the order of the network's channels."""
+
+    mirrored: tuple[int, ...]
+    """The class that each becomes in the mirrored patient."""
+    opacity: tuple[bool, ...]
+    """Which are opacity."""
+    lung: tuple[bool, ...]
+    """Which are lung, opacity among them."""
+
+    @staticmethod
+    def of(tissues: Sequence[Tissue]) -> Kinds:
+        """Of a table of tissues: one with a side mirrors into that of the other side with the same place among its own.
+
+        Raises:
+            ValueError: The tissues of one side have no counterparts on the other.
+        """
+        mirrored = list(range(len(tissues)))
+        sides = [[k for k, tissue in enumerate(tissues) if tissue.side == side] for side in ("left", "right")]
+        alike = [[(tissues[k].opacity, tissues[k].lung) for k in side] for side in sides]
+        if alike[0] != alike[1]:
+            raise ValueError(
+                "the tissues of the left lung and of the right must match, in the same order; mend the table"
+            )
+        for left, right in zip(*sides, strict=True):
+            mirrored[left], mirrored[right] = right, left
+        return Kinds(
+            tuple(mirrored),
+            tuple(tissue.opacity for tissue in tissues),
+            tuple(tissue.lung or tissue.opacity for tissue in tissues),
+        )
+
+
+SIDES: Final = Kinds(MIRRORED, (False, False, False, True, True), (False, True, True, True, True))
+"""Of the built-in network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +90,28 @@ class Distortion:
 
 
 def place(
-    hu: Tensor, labels: Tensor, size: tuple[int, int], how: Distortion, generator: torch.Generator
+    hu: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    how: Distortion,
+    generator: torch.Generator,
+    kinds: Kinds = SIDES,
 ) -> tuple[Tensor, Tensor]:
     """Views of slices, moved, turned, scaled, perhaps mirrored, air and background outside.
 
     Args:
         hu: ``(N, Y, X)`` HU.
-        labels: ``(N, Y, X)`` classes.
+        labels: ``(N, Y, X)`` classes, or ``(N, R, Y, X)`` as R readers have them.
         size: Height and width of the views; pixels keep their size on average.
         how: How far.
         generator: Source of chance.
+        kinds: What the classes are.
 
     Returns:
-        ``(N, 1, h, w)`` HU and ``(N, h, w)`` int64 classes.
+        ``(N, 1, h, w)`` HU and ``(N, h, w)`` or ``(N, R, h, w)`` int64 classes.
     """
     n, height, width = hu.shape
+    readings = labels if labels.ndim == 4 else labels[:, None]
 
     def even(greatest: float, *shape: int) -> Tensor:
         return (torch.rand(n, *shape, generator=generator) * 2 - 1) * greatest
@@ -85,12 +131,12 @@ def place(
     grid = torch.einsum("nij,hwj->nhwi", turn * zoom[:, None, :], points)
     grid = grid / torch.tensor([width / 2, height / 2]) + centre[:, None, None]
     views = F.grid_sample(hu[:, None] - AIR_HU, grid, mode="bilinear", align_corners=False) + AIR_HU
-    classes = F.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0].long()
-    classes = torch.where(mirror[:, None, None], torch.tensor(MIRRORED)[classes], classes)
-    outside = ~_field(n, size, how, generator)
-    views[outside[:, None]] = AIR_HU
-    classes[outside] = 0
-    return views, classes
+    classes = F.grid_sample(readings.float(), grid, mode="nearest", align_corners=False).long()
+    classes = torch.where(mirror[:, None, None, None], torch.tensor(kinds.mirrored)[classes], classes)
+    outside = ~_field(n, size, how, generator)[:, None]
+    views[outside] = AIR_HU
+    classes.masked_fill_(outside, 0)
+    return views, classes if labels.ndim == 4 else classes[:, 0]
 
 
 def _field(n: int, size: tuple[int, int], how: Distortion, generator: torch.Generator) -> Tensor:
@@ -123,10 +169,13 @@ def distort_intensity(hu: Tensor, how: Distortion, generator: torch.Generator) -
     return out + (noise * (1 - grain) + coarse * 3 * grain) * level
 
 
-def consolidate(hu: Tensor, labels: Tensor, how: Distortion, generator: torch.Generator) -> Tensor:
+def consolidate(
+    hu: Tensor, labels: Tensor, how: Distortion, generator: torch.Generator, kinds: Kinds = SIDES
+) -> Tensor:
     """``(N, 1, h, w)`` HU whose opacity is drawn towards soft tissue, in some slices and unevenly."""
     n, _, height, width = hu.shape
-    opacity = (labels >= LEFT_OPACITY)[:, None].float()
+    opacity = torch.tensor(kinds.opacity)[labels].float()
+    opacity = opacity[:, None] if labels.ndim == 3 else opacity.mean(1, keepdim=True)
     edge = F.avg_pool2d(F.pad(opacity, (1, 1, 1, 1), mode="replicate"), 3, 1)
     coarse = torch.rand(n, 1, 6, 6, generator=generator)
     share = F.interpolate(coarse, size=(height, width), mode="bilinear")
@@ -150,10 +199,15 @@ def invent_nonsense(hu: Tensor, labels: Tensor, how: Distortion, generator: torc
 
 
 def distort(
-    hu: Tensor, labels: Tensor, size: tuple[int, int], how: Distortion, generator: torch.Generator
+    hu: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    how: Distortion,
+    generator: torch.Generator,
+    kinds: Kinds = SIDES,
 ) -> tuple[Tensor, Tensor]:
-    """All of the above: ``(N, Y, X)`` twice to ``(N, 1, h, w)`` HU and ``(N, h, w)`` classes."""
-    views, classes = place(hu, labels, size, how, generator)
-    views = consolidate(views, classes, how, generator)
+    """All of the above, with the arguments and the shapes of `place`."""
+    views, classes = place(hu, labels, size, how, generator, kinds)
+    views = consolidate(views, classes, how, generator, kinds)
     invent_nonsense(views, classes, how, generator)
     return distort_intensity(views, how, generator), classes

@@ -28,6 +28,7 @@ from bedside_export.draft import LICENCE_FILE, Draft
 from bedside_export.recipes.command import bundle_command
 from bedside_export.recipes.ct_lungs import CLASSES
 from bedside_export.recipes.ct_network import PIXEL_MM, STRIDE, WINDOW_HU, build_network
+from bedside_export.recipes.reproduction import to_text
 from bedside_export.rounding import WEIGHT_BITS, round_weights
 from bedside_export.tissue_report import TissueParity
 
@@ -73,6 +74,7 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
         licence_text=f"{LICENCE.notice}\nNot for clinical use.\n\n"
         + (files("bedside_export") / "licences" / "CC-BY-NC-SA-4.0.txt").read_text(encoding="utf-8"),
         card=_card(metrics, version),
+        metrics=to_text(metrics),
         input=Input(
             "slice",
             (None, 1, None, None),

@@ -33,6 +33,9 @@ AIR_HU: Final = -1000.0
 SOFT_TISSUE_HU: Final = 40.0
 """HU of muscle, the most common soft tissue of a chest slice (../shared/data/README.md)."""
 
+MASKS: Final = "*-opacity.png"
+"""Masks of a case in pictures; each slice is beside its own, without ``-opacity``."""
+
 SIZE: Final = 256
 """Side of a slice in pixels."""
 
@@ -148,11 +151,26 @@ def read_case(data: Path, name: str) -> Case:
         DataError: the case is absent, or a slice has no mask or another size.
     """
     folder = data / "ct" / "coronacases" / name
-    masks = sorted(folder.glob("*-opacity.png"))
-    if not masks:
+    if not any(folder.glob(MASKS)):
         raise DataError(
             f"case {name} is missing from the data folder; --data wants the folder that holds ct/"
         )
+    return read_pictures(folder, name)
+
+
+def read_pictures(folder: Path, name: str) -> Case:
+    """Reads one case from its folder of pictures, whoever's it is.
+
+    Args:
+        folder: Holds slices and, as many, the masks that `MASKS` finds.
+        name: What to call the case.
+
+    Raises:
+        DataError: there is no mask, or a slice has no mask or another size.
+    """
+    masks = sorted(folder.glob(MASKS))
+    if not masks:
+        raise DataError(f"case {name} has no masks of opacity")
     slices = [_read(m.with_name(m.name.replace("-opacity", ""))) for m in masks]
     opacity = [_read(m) > 0 for m in masks]
     if any(s.shape != (SIZE, SIZE) for s in slices) or any(m.shape != (SIZE // 2,) * 2 for m in opacity):

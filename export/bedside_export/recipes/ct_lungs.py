@@ -150,11 +150,19 @@ def find_lungs(hu: Float) -> Labels:
 
 def label_case(case: Case) -> Labels:
     """The classes of `CLASSES` for each voxel ``(Z, 256, 256)``; opacity has the side of the nearest lung."""
-    lungs = find_lungs(case.hu)
+    return label_opacity(case.hu, enlarge(case.opacity))
+
+
+def label_opacity(hu: Float, opacity: Mask) -> Labels:
+    """The same of HU ``(Z, Y, X)`` in pixels of about 1.4 mm, and a mask of opacity of as many pixels.
+
+    Raises:
+        DataError: no two lungs are found.
+    """
+    lungs = find_lungs(hu)
     _, nearest = ndimage.distance_transform_edt(lungs == 0, sampling=(1.5, 1, 1), return_indices=True)
     side = lungs[tuple(nearest)]
     labels = lungs.copy()
-    opacity = enlarge(case.opacity)
     labels[opacity] = side[opacity] + (LEFT_OPACITY - LEFT)
     # Slivers that the experts' mask leaves between itself and the lung, or in it, are lung.
     for lung, dense in ((LEFT, LEFT_OPACITY), (RIGHT, RIGHT_OPACITY)):

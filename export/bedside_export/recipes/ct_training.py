@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from bedside_export.recipes.ct_augment import Distortion, distort
 from bedside_export.recipes.ct_data import Fold
 from bedside_export.recipes.ct_lungs import LEFT_OPACITY, Labels
 from bedside_export.recipes.ct_network import OpacityNetwork, to_input
+from bedside_export.recipes.ct_trainer import Course, Trainer, make_groups
 
 log = logging.getLogger(__name__)
 
@@ -92,38 +92,6 @@ def _weights(labels: Tensor, recipe: Recipe) -> Tensor:
     return weights
 
 
-def _optimiser(network: OpacityNetwork, recipe: Recipe) -> torch.optim.AdamW:
-    groups = []
-    for front in (True, False):
-        for flat in (True, False):
-            parameters = [
-                p
-                for name, p in network.named_parameters()
-                if p.requires_grad and name.startswith(("stem", "levels")) == front and (p.ndim < 2) == flat
-            ]
-            rate = recipe.rate if front else 2 * recipe.rate
-            decay = 0.0 if flat else recipe.weight_decay
-            groups.append({"params": parameters, "lr": rate, "weight_decay": decay, "rate": rate})
-    return torch.optim.AdamW(groups)
-
-
-def _share(step: int, recipe: Recipe) -> float:
-    """The learning rate at a step, in parts of the greatest."""
-    part = (step + 1) / recipe.steps
-    if part < recipe.warm_up:
-        return part / recipe.warm_up
-    return 0.5 * (1 + math.cos(math.pi * (part - recipe.warm_up) / (1 - recipe.warm_up))) + 1e-3
-
-
-def _move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    theirs = network.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(theirs[name].detach(), 1 - decay)
-        else:
-            value.copy_(theirs[name])
-
-
 def train_network(
     fold: Fold, cases: Mapping[str, Arrays], recipe: Recipe, *, imagenet: bool = True
 ) -> OpacityNetwork:
@@ -142,27 +110,27 @@ def train_network(
     weights = _weights(labels, recipe)
     network = OpacityNetwork(imagenet=imagenet).train()
     network.to(memory_format=torch.channels_last)
-    average = deepcopy(network)
-    optimiser = _optimiser(network, recipe)
+    groups = make_groups(network, rate=recipe.rate, decay=recipe.weight_decay, slow=("stem", "levels"))
+    trainer = Trainer(network, groups, Course(recipe.steps, recipe.warm_up, recipe.average))
     started, shown = time.monotonic(), 0.0
     for step in range(recipe.steps):
         rows = torch.multinomial(weights, recipe.batch, replacement=True, generator=generator)
         size = VIEWS[step % len(VIEWS)]
         views, classes = distort(hu[rows].float(), labels[rows], size, recipe.distortion, generator)
-        for group in optimiser.param_groups:
-            group["lr"] = group["rate"] * _share(step, recipe)
         inputs = to_input(views).contiguous(memory_format=torch.channels_last)
-        logits = network(inputs)
-        loss = F.cross_entropy(logits, classes) + recipe.overlap * overlap_loss(logits, classes)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_((p for p in network.parameters() if p.requires_grad), 2.0)
-        optimiser.step()
-        _move_average(average, network, min(recipe.average, (step + 1) / (step + 10)))
-        shown = 0.95 * shown + 0.05 * float(loss.detach())
+        loss = trainer.step(partial(_find_loss, inputs=inputs, classes=classes, overlap=recipe.overlap))
+        shown = 0.95 * shown + 0.05 * loss
         if step % 50 == 49:
             known = shown / (1 - 0.95 ** (step + 1))
             log.info(
                 "step %d of %d, %.0f s, loss %.4f", step + 1, recipe.steps, time.monotonic() - started, known
             )
+    average = trainer.average
+    if not isinstance(average, OpacityNetwork):
+        raise TypeError("the average is not of the network that was trained")
     return average.eval()
+
+
+def _find_loss(network: nn.Module, *, inputs: Tensor, classes: Tensor, overlap: float) -> Tensor:
+    logits = network(inputs)
+    return F.cross_entropy(logits, classes) + overlap * overlap_loss(logits, classes)

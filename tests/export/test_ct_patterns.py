@@ -1,0 +1,114 @@
+"""The six patterns: told apart on phantoms by their texture, and counted rightly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from bedside_export.errors import ExportError
+from bedside_export.recipes.ct_patterns import (
+    CLASSES,
+    FIRST,
+    GROUPS,
+    PHANTOM_RECIPE,
+    main,
+    make_phantoms,
+    measure,
+    read_folder,
+    train,
+)
+from bedside_export.recipes.ct_phantoms import PATTERNS
+from bedside_export.recipes.ct_soft import Read
+from made_masks import make_scan, write_nifti
+
+
+class Fixed(nn.Module):
+    """Answers with given classes, whatever it sees."""
+
+    def __init__(self, classes: torch.Tensor) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+        self._logits = 10 * torch.nn.functional.one_hot(classes.long(), len(CLASSES)).movedim(-1, 1).float()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self._logits[: len(image)]
+
+
+def test_classes_and_groups_are_the_published_ones() -> None:
+    assert [tissue.name for tissue in CLASSES[1:3]] == ["left lung", "right lung"]
+    assert [tissue.opacity for tissue in CLASSES] == [False] * FIRST + [True] * 6
+    assert len(PATTERNS) == len(CLASSES) - FIRST
+    assert GROUPS == (0, 1, 1, 0, 0, 2, 3, 3, 4, 4, 4)
+
+
+def test_truth_is_all_right() -> None:
+    (case,) = make_phantoms([0])
+    measured = measure(Fixed(case.readings[:, 0]), [case])
+    assert measured["lesions"]["right"] == 1
+    assert set(measured["dice_of_groups"].values()) <= {1.0, None}
+    assert sum(map(sum, measured["confusion"])) == case.hu.numel()
+
+
+def test_wrong_pattern_of_one_group_is_wrong_as_a_pattern_and_right_as_a_group() -> None:
+    labels = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
+    labels[:, 0, 4:20, 4:20] = 8
+    found = torch.where(labels == 8, torch.tensor(10, dtype=torch.uint8), labels)
+    measured = measure(Fixed(found[:, 0]), [Read(torch.zeros(2, 32, 32, dtype=torch.int16), labels)])
+    assert measured["lesions"] == {
+        "lesions": 1,
+        "right": 0,
+        "by_pattern": {
+            tissue.name: {"lesions": int(k == 3), "right": 0.0 if k == 3 else None}
+            for k, tissue in enumerate(CLASSES[FIRST:])
+        },
+    }
+    assert measured["dice"]["organizing pneumonia"] == 0
+    assert measured["dice_of_groups"]["4"] == 1
+
+
+def test_lesion_that_is_not_found_is_wrong() -> None:
+    labels = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
+    labels[:, 0, 4:20, 4:20] = 8
+    found = labels.clone()
+    found[:, 0, 4:20, 6:20] = 0
+    measured = measure(Fixed(found[:, 0]), [Read(torch.zeros(2, 32, 32, dtype=torch.int16), labels)])
+    assert measured["lesions"]["right"] == 0
+
+
+@pytest.mark.slow
+def test_light_network_tells_the_six_textures_apart() -> None:
+    network = train(make_phantoms(range(24)), PHANTOM_RECIPE)
+    lesions = measure(network, make_phantoms(range(100, 106)))["lesions"]
+    assert lesions["lesions"] >= 15
+    assert lesions["right"] > 0.5  # by chance 1/6
+
+
+def test_labels_that_name_no_patterns_are_refused() -> None:
+    labels = torch.ones(2, 1, 32, 32, dtype=torch.uint8)
+    with pytest.raises(ExportError, match="name 0 of the six patterns"):
+        train([Read(torch.zeros(2, 32, 32, dtype=torch.int16), labels)], PHANTOM_RECIPE)
+
+
+def test_folder_of_labels_is_read_by_patient(tmp_path: Path) -> None:
+    for seed, name in enumerate(("one", "two", "three")):
+        hu, labels = make_scan(seed)
+        write_nifti(tmp_path / f"{name}.nii", hu)
+        write_nifti(tmp_path / f"{name}-labels.nii", np.where(labels == 2, 7, labels).astype(np.uint8))
+    cases = read_folder(tmp_path)
+    assert (len(cases["train"]), len(cases["held-out"])) == (2, 1)
+    assert cases["train"][0].readings.unique().tolist() == [0, 1, 7]
+    labels[0, 0, 0] = 11
+    write_nifti(tmp_path / "three-labels.nii", labels)
+    with pytest.raises(ExportError, match="hold 11, and the table has 11 tissues"):
+        read_folder(tmp_path)
+
+
+def test_command_wants_phantoms_or_a_folder(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "one of --masks FOLDER and --phantoms" in done.output
