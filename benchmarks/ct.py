@@ -4,18 +4,19 @@ Same series, same U-Net (``l3-unet2d``) with the same weights, same machine, sam
 side is a process of its own, and the sides take turns, so that whatever else the machine does falls on all of them
 alike. Medians and ratios are what counts.
 
-    python benchmarks/ct.py --json ct.json                     40 slices from the middle of the series
-    python benchmarks/ct.py --all --growth --json ct.json      all slices, and from 50 to 1,000 of them
+    python benchmarks/train.py unet --data ../shared/data --out unet.pt
+    python benchmarks/ct.py --weights unet.pt --json ct.json       40 slices from the middle of the series
+    python benchmarks/ct.py --all --growth --json ct.json          all slices, and from 50 to 1,000 of them
 
-The network's cost does not depend on its weights, which are random but for batch norms and a last layer that are
-fitted to the phantom. Its labels mean nothing, and serve to show that the sides compute the same; what bf16 costs a
-trained network in Dice and volume stands in the parity report of that network's bundle. Processes are warm: starting
-one and loading the network are not counted, reading every header is. Each ratio is of the fastest of our engines of
-that kind whose labels and volumes are, on this very series, within the bundle's tolerance of the reference's; the
-others' are told beside. ``--isa`` caps the instruction sets of all sides alike, as on a machine without AMX. Beside
-each inference stands what share it reaches of the processor's peak, which is measured in the same run as the speed of
-a large matrix product of the same precision (of floating point alone). Our stages overlap, so that they add up to
-more than the total, and slow each other down where they share cores.
+The network's cost does not depend on its weights. Without ``--weights`` they are random but for batch norms and a last
+layer that are fitted to the phantom: its labels mean nothing, and what lower precision costs it as little.
+
+Processes are warm: starting one and loading the network are not counted, reading every header is. Each ratio is of the
+fastest of our engines of that kind whose labels and volumes are, on this very series, within the bundle's tolerance of
+the reference's; the others' are told beside. ``--isa`` caps the instruction sets of all sides alike, as on a machine
+without AMX. Beside each inference stands what share it reaches of the processor's peak, which is measured in the same
+run as the speed of a large matrix product of the same precision (of floating point alone). Our stages overlap, so that
+they add up to more than the total, and slow each other down where they share cores.
 
 Needs the extras ``export``, ``cpu``, ``openvino`` and ``codecs``, and for the reference a decoder that pydicom knows:
 ``pip install pylibjpeg pylibjpeg-libjpeg``. Not for clinical use.
@@ -39,8 +40,9 @@ import numpy.typing as npt
 from growth import grow, show_growth
 from labels import dice, read_any
 from machine import describe_machine, summarise_state, watch_machine
+from networks import claim, describe_weights, read_parity, show_parity, summarise_weights
 from processes import ISAS, PAUSE_S, ask, cap_isa, peak_mib, probe, start, stop
-from series import draw_phantom, find_series
+from series import Series, draw_phantom, find_series
 
 from bedside.bundle import Bundle
 from bedside.errors import BundleError
@@ -63,7 +65,7 @@ TARGETS: Final = {"fp32": 2.0, "half": 12.0, "int8": 18.0}
 """Kind -> how many times faster than PyTorch eager it is to be, end to end, on a machine with AMX."""
 TARGETS_WITHOUT_AMX: Final = {"fp32": 2.0, "int8": 3.5}
 """The same where the instruction sets are capped."""
-CALIBRATION: Final = 72
+CALIBRATION: Final = 48
 """Slices of the scan that the int8 network is calibrated on, and as many to compare on: every second one of the same
 series, and none that is segmented unless all are."""
 STAGES: Final = ("open", "plan", "read", "preprocess", "inference", "measure", "write", "interpret")
@@ -201,6 +203,7 @@ def show(report: dict[str, Any]) -> None:
     machine, sides = report["machine"], report["sides"]
     click.echo(f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
     click.echo(summarise_state(machine))
+    click.echo(summarise_weights(report["weights"]))
     if report["isa"]:
         click.echo(f"oneDNN of all sides capped to {report['isa']}")
     click.echo(f"load average before: {report['load_average']:.1f}; a quiet machine's is near 0")
@@ -227,10 +230,12 @@ def show(report: dict[str, Any]) -> None:
             f"{name:<20}{side['inference_gflops']:>9.0f}{share}"
             f"{side['cpu_seconds']:>14.1f} s{side['peak_memory_mib']:>9.0f} MiB"
         )
-    click.echo("\nagainst the reference's labels: Dice (difference of volume); at export, on the phantom")
+    click.echo("\nagainst the reference's labels: Dice (difference of volume); at export, on other slices")
     for name, side in sides.items():
         if name != REFERENCE:
-            status = report["parity_at_export"].get(name, "not tried")
+            found = report["parity_at_export"].get(name, {"status": "not tried", "share": None})
+            share = "" if found["share"] is None else f", {found['share']:.2f} of its tolerance"
+            status = found["status"] + share
             verdict = "" if side["inside_tolerance"] else "; OUT OF TOLERANCE here"
             click.echo(f"{name}: " + ", ".join(_agreement(side)) + f"; {status}{verdict}")
     for name, reason in report["skipped"].items():
@@ -286,11 +291,11 @@ def _agreement(side: dict[str, Any]) -> list[str]:
     help="Cap the instruction sets of oneDNN, on which PyTorch and OpenVINO stand.",
 )
 @click.option(
-    "--checkpoint",
+    "--weights",
     default="random:0",
     show_default=True,
     metavar="FILE|random:SEED",
-    help="Weights of the U-Net.",
+    help="Weights of the U-Net, as train.py writes them.",
 )
 @click.option(
     "--torch-python",
@@ -302,6 +307,9 @@ def _agreement(side: dict[str, Any]) -> list[str]:
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the weights and the bundle made of them; what is there already is taken.",
+)
+@click.option(
+    "--make-only", is_flag=True, help="Make the network that --keep is to hold, and measure nothing."
 )
 @click.option("--growth", is_flag=True, help="Also measure time and memory from 50 to 1,000 slices.")
 @click.option(
@@ -318,14 +326,17 @@ def main(  # noqa: PLR0913 - click hands over each option
     rounds: int,
     threads: int,
     isa: str | None,
-    checkpoint: str,
+    weights: str,
     torch_python: str,
     keep: Path | None,
+    make_only: bool,
     growth: bool,
     bundle: str,
     json_path: Path | None,
 ) -> None:
     """Compare a plain PyTorch loop with bedside, from a folder of DICOM to volumes."""
+    if make_only and keep is None:
+        raise click.UsageError("--make-only makes a network for --keep; give that too")
     if not rounds and not growth:
         raise click.UsageError("there is nothing to measure; give --rounds or --growth")
     if growth:
@@ -337,6 +348,7 @@ def main(  # noqa: PLR0913 - click hands over each option
         "machine": describe_machine(threads, PACKAGES),
         "load_average": os.getloadavg()[0],
         "isa": isa,
+        "weights": describe_weights(weights),
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -346,25 +358,13 @@ def main(  # noqa: PLR0913 - click hands over each option
         if rounds:
             count = len(found.files) if whole else min(slices, len(found.files))
             made = keep or work / "network"
-            made.mkdir(parents=True, exist_ok=True)
-            command = [
-                torch_python,
-                str(SIDES / "ct_network.py"),
-                checkpoint,
-                str(made),
-                *map(str, found.plane),
-                *(
-                    str(half.reslice(CALIBRATION, work / name))
-                    for half, name in zip(
-                        found.without_middle(count).halves(), ("calibration", "validation"), strict=True
-                    )
-                ),
-            ]
-            network = json.loads(
-                subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            )
+            claim(made, report["weights"])
+            network = make_network(found.without_middle(count), weights, made, torch_python, work)
             report["machine"]["reference_versions"] = network["versions"]
             bundle_of_sides = Bundle.open(made / "bundle")
+            if make_only:
+                show_parity(read_parity(bundle_of_sides))
+                return
             commands = {
                 REFERENCE: [torch_python, str(SIDES / "ct_reference_side.py"), str(made / "weights.pt")],
                 "": [sys.executable, str(SIDES / "ct_bedside_side.py"), str(made / "bundle")],
@@ -384,10 +384,27 @@ def main(  # noqa: PLR0913 - click hands over each option
             save(report, json_path)
 
 
-def read_parity(bundle: Bundle) -> dict[str, str]:
-    """What export said of each engine on the phantom, with these weights."""
-    engines = json.loads(bundle.read(bundle.manifest.parity))["engines"]
-    return {f"{each['backend']} {each['precision']}": each["status"] for each in engines}
+def make_network(others: Series, weights: str, made: Path, torch_python: str, work: Path) -> dict[str, Any]:
+    """Write the network as PyTorch's weights and as our bundle, unless they are there.
+
+    Args:
+        others: Slices that are not compared: every second one calibrates, the others are what engines are tried on.
+        weights: As ``--weights``.
+        made: Folder to write to.
+        torch_python: As ``--torch-python``.
+        work: Folder for the slices.
+
+    Returns:
+        What `sides/ct_network.py` tells of it.
+    """
+    folders = (
+        half.reslice(CALIBRATION, work / name)
+        for half, name in zip(others.halves(), ("calibration", "validation"), strict=True)
+    )
+    command = [torch_python, str(SIDES / "ct_network.py"), weights, str(made), *map(str, others.plane)]
+    done = subprocess.run([*command, *map(str, folders)], check=True, stdout=subprocess.PIPE, text=True)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def save(report: dict[str, Any], path: Path | None) -> None:

@@ -4,8 +4,10 @@ Same images, same DenseNet-121 weights, same machine, same number of threads, in
 of its own, and the sides alternate image by image, so that whatever else the machine does falls on all of
 them alike. Medians and ratios are what counts.
 
-    python benchmarks/cxr.py --json cxr.json
+    python benchmarks/train.py densenet --data ../shared/data --out densenet.pt
+    python benchmarks/cxr.py --weights densenet.pt --json cxr.json
 
+Without ``--weights`` they are random: speed and fp32 are the same, and what lower precision costs means nothing.
 Our engines at lower precision count only where they stay inside the bundle's tolerance on these very images; others
 are told with what they differ by. ``--isa`` caps the instruction sets of all sides alike, as on a machine without AMX.
 
@@ -32,8 +34,9 @@ from typing import Any, Final
 
 import click
 from machine import describe_machine, summarise_state, watch_machine
+from networks import claim, describe_weights, read_parity, show_parity, summarise_weights
 from packaging.requirements import Requirement
-from PIL import Image
+from pictures import COUNT, DETECTOR, choose_images, draw_phantoms, enlarge, link
 from processes import ISAS, PAUSE_S, ask, cap_isa, peak_mib, probe, start, stop
 
 from bedside.bundle import Bundle
@@ -42,9 +45,6 @@ from bedside.errors import BundleError
 SIDES: Final = Path(__file__).parent / "sides"
 COLLECTION: Final = Path(__file__).parents[2] / "shared" / "data" / "cxr" / "images"
 """Real X-rays beside the checkout."""
-DETECTOR: Final = 2500
-"""Pixels on the longer side of what a portable machine sends: a detector of 43 cm with pixels of 0.14 to 0.2 mm has
-2,150 to 3,070."""
 AS_THEY_ARE: Final = "as they are"
 AT_DETECTOR: Final = f"enlarged to {DETECTOR} pixels"
 SIZES: Final = (AS_THEY_ARE, AT_DETECTOR)
@@ -60,7 +60,10 @@ ENGINES: Final = (
 )
 """What is tried of ours; the first is the reference engine, for which no more than its own speed is claimed."""
 CALIBRATION: Final = 64
-"""Pictures that the int8 network is calibrated on: none of those that are scored."""
+"""Pictures that the int8 network is calibrated on, and as many that engines are compared on before they are timed: none
+of those that are scored."""
+FEWEST: Final = 32
+"""Least of each, as `bedside_export.precision.material.FEWEST`: with fewer there is no int8 network."""
 PACKAGES: Final = ("torch", "torchxrayvision", "onnxruntime", "openvino", "numpy", "pydicom", "bedside")
 """What is compared, and what it stands on."""
 INSTALLED: Final = {"reference": ("torchxrayvision", ()), "ours": ("bedside", ("cpu",))}
@@ -182,33 +185,39 @@ def installed_mib(distribution: str, extras: tuple[str, ...]) -> float:
     return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
 
 
-def prepare(folder: Path, seed: int, pictures: list[Path]) -> tuple[Path, Path]:
+def prepare(folder: Path, source: str, pictures: list[Path]) -> tuple[Path, Path]:
     """Write one set of DenseNet-121 weights as a bundle, and as a state dict of torchxrayvision's own module.
 
-    The bundle has fp16 and int8 networks, the latter calibrated on ``pictures``, where there are any. What is in the
-    folder already is taken.
+    The bundle has fp16 and int8 networks, if there are ``pictures`` enough: every second one calibrates, the others
+    are compared on. What is in the folder already is taken.
+
+    Args:
+        folder: To write to.
+        source: ``random:SEED``, or a file of torchxrayvision's state dict.
+        pictures: Not those that are scored.
     """
     import torch
 
-    from bedside_export.models import load_classifier
+    from bedside_export.models import ALL, load_classifier
 
     bundle, weights = folder / "bundle", folder / "weights.pt"
     export = str(Path(sys.executable).parent / "bedside-export")
-    plain = folder / "plain" if pictures else bundle
-    make = [export, "cxr-severity", "--weights", f"random:{seed}", "--head", "v1", "--out", str(plain)]
-    commands = [] if bundle.is_dir() else [[*make, "--force"]]
-    if pictures and commands:
-        calibration = folder / "calibration"
-        calibration.mkdir(exist_ok=True)
-        for picture in pictures:
-            link = calibration / picture.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(picture.resolve())
-        options = ["--precision", "fp16,int8", "--calibration", str(calibration), "--keep-failing"]
+    halves = pictures[::2], pictures[1::2]
+    whole = min(map(len, halves)) >= FEWEST
+    plain = folder / "plain" if whole else bundle
+    kind = None if source.startswith("random:") else ALL
+    make = [export, "cxr-severity", "--weights", source, "--head", "v1", "--out", str(plain), "--force"]
+    make += ["--name", "cxr-severity-benchmark"]
+    make += [] if kind is None else ["--weights-kind", kind, "--licence", "LicenseRef-research-only"]
+    commands = [] if plain.is_dir() or bundle.is_dir() else [make]
+    if whole and not bundle.is_dir():
+        options = ["--precision", "fp16,int8", "--keep-failing"]
+        for half, name in zip(halves, ("calibration", "validation"), strict=True):
+            options += [f"--{name}", str(link(half, folder / name))]
         commands.append([export, "quantize", str(plain), *options, "--out", str(bundle)])
     for command in commands:
         subprocess.run(command, check=True, stdout=sys.stderr)
-    classifier = load_classifier(f"random:{seed}")
+    classifier = load_classifier(source, kind=kind)
     parts = {"features": classifier.features, "classifier": classifier.logits}
     torch.save(
         {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()},
@@ -260,6 +269,7 @@ def show(report: dict[str, Any]) -> None:
     machine = report["machine"]
     click.echo(f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
     click.echo(summarise_state(machine))
+    click.echo(summarise_weights(report["weights"]))
     if report["isa"]:
         click.echo(f"oneDNN of all sides capped to {report['isa']}")
     click.echo(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
@@ -277,41 +287,11 @@ def show(report: dict[str, Any]) -> None:
         )
     for name, reason in report["left_out"].items():
         click.echo(f"{name}: left out, {reason}")
+    show_parity(report["parity_at_export"])
     size = report["installed_mib"]
     click.echo(f"\ninstalled: reference {size['reference']:.0f} MiB, ours {size['ours']:.0f} MiB")
     for title, ratios in (("ratios", "ratios"), ("warm ratios, enlarged images", "ratios_at_detector_size")):
         click.echo(f"{title}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in report[ratios].items()))
-
-
-def choose_images(folder: Path, count: int) -> list[Path]:
-    """``count`` pictures evenly spread over a folder."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in {".jpg", ".jpeg", ".png"})
-    if not paths:
-        raise click.UsageError(f"no JPEG or PNG in {folder}; give another folder")
-    return [paths[i * len(paths) // count] for i in range(min(count, len(paths)))]
-
-
-def draw_phantoms(folder: Path) -> Path:
-    """X-rays of the phantom as PNG, for machines without a collection."""
-    from bedside_export.golden import phantom_radiographs
-
-    folder.mkdir()
-    for number, radiograph in enumerate(phantom_radiographs()):
-        Image.fromarray((radiograph.pixels * 255).astype("uint8")).save(folder / f"{number:02}.png")
-    return folder
-
-
-def enlarge(images: list[Path], folder: Path) -> list[Path]:
-    """The same pictures with `DETECTOR` pixels on the longer side, as JPEG."""
-    folder.mkdir()
-    enlarged = []
-    for number, path in enumerate(images):
-        with Image.open(path) as picture:
-            scale = DETECTOR / max(picture.size)
-            size = round(picture.width * scale), round(picture.height * scale)
-            enlarged.append(folder / f"{number:03}.jpg")
-            picture.convert("L").resize(size, Image.Resampling.BICUBIC).save(enlarged[-1], quality=92)
-    return enlarged
 
 
 def list_sides(
@@ -344,7 +324,7 @@ def list_sides(
 )
 @click.option(
     "--count",
-    default=20,
+    default=COUNT,
     type=click.IntRange(min=1),
     show_default=True,
     help="Images, evenly spread over the folder.",
@@ -370,7 +350,17 @@ def list_sides(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the weights and the bundle made of them; what is there already is taken.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the DenseNet-121 weights.")
+@click.option(
+    "--make-only", is_flag=True, help="Make the network that --keep is to hold, and measure nothing."
+)
+@click.option(
+    "--weights",
+    "origin",
+    default="random:0",
+    show_default=True,
+    metavar="FILE|random:SEED",
+    help="Weights of the DenseNet-121, as train.py writes them.",
+)
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here."
 )
@@ -382,25 +372,33 @@ def main(  # noqa: PLR0913 - click hands over each option
     starts: int,
     threads: int,
     isa: str | None,
-    seed: int,
+    origin: str,
     keep: Path | None,
+    make_only: bool,
     json_path: Path | None,
 ) -> None:
     """Compare torchxrayvision in PyTorch eager with bedside, from file to score."""
-    machine = describe_machine(threads, PACKAGES)
+    if make_only and keep is None:
+        raise click.UsageError("--make-only makes a network for --keep; give that too")
+    machine, told = describe_machine(threads, PACKAGES), describe_weights(origin)
     with tempfile.TemporaryDirectory() as folder:
         source = images or (COLLECTION if COLLECTION.is_dir() else draw_phantoms(Path(folder) / "phantoms"))
         chosen = choose_images(source, count)
-        others = [path for path in choose_images(source, count + CALIBRATION) if path not in chosen]
+        others = [path for path in choose_images(source, count + 2 * CALIBRATION) if path not in chosen]
         made = keep or Path(folder) / "network"
-        made.mkdir(parents=True, exist_ok=True)
-        bundle, weights = prepare(made, seed, others if source == COLLECTION or images else [])
+        claim(made, told)
+        bundle, weights = prepare(made, origin, others if source == COLLECTION or images else [])
+        if make_only:
+            show_parity(read_parity(Bundle.open(bundle)))
+            return
         sides, left_out = list_sides(bundle, weights, str(threads), cap_isa(isa))
         sizes = {AS_THEY_ARE: chosen, AT_DETECTOR: enlarge(chosen, Path(folder) / "detector")}
         with watch_machine(machine):
             measure_warm(sides, sizes, rounds)
             measure_cold(sides, chosen[0], starts)
+        parity = read_parity(Bundle.open(bundle))
     report = {**compare(sides), "machine": machine, "isa": isa, "left_out": left_out}
+    report |= {"weights": told, "parity_at_export": parity}
     report |= {"images": len(chosen), "rounds": rounds, "starts": starts}
     show(report)
     if json_path:

@@ -3,9 +3,9 @@
     python ct_network.py CHECKPOINT FOLDER HEIGHT WIDTH CALIBRATION VALIDATION
 
 The bundle has fp16 and int8 networks, the latter calibrated on the series in the folder CALIBRATION, with every layer
-quantised: what random weights cost in Dice tells nothing of trained ones. Writes
-``weights.pt`` and ``bundle`` into FOLDER unless they are there, and prints a JSON line with the network's
-floating-point operations for one slice, counted from its ONNX graph, and with versions of what the reference side runs.
+quantised, and compared on that in VALIDATION. Writes ``weights.pt`` and ``bundle`` into FOLDER unless they are there,
+and prints a JSON line with the network's floating-point operations for one slice, counted from its ONNX graph, and with
+versions of what the reference side runs.
 """
 
 import importlib.metadata
@@ -39,8 +39,9 @@ def main() -> None:
         torch.save(load_network(request).network.state_dict(), weights)
     if not bundle.is_dir():
         export, plain = str(Path(sys.executable).parent / "bedside-export"), folder / "plain"
-        command = [export, "ct-opacity", "--arch", L3_UNET, "--checkpoint", str(weights)]
-        subprocess.run([*command, "--out", str(plain), "--force"], check=True, stdout=sys.stderr)
+        command = [export, "ct-opacity", "--arch", L3_UNET, "--checkpoint", str(weights), "--out", str(plain)]
+        if not plain.is_dir():
+            subprocess.run(command, check=True, stdout=sys.stderr)
         command = [export, "quantize", str(plain), "--precision", "fp16,int8", "--calibration", calibration]
         command += ["--validation", validation]
         subprocess.run(

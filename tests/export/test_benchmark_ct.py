@@ -102,6 +102,8 @@ def test_comparison_writes_its_ratios_and_the_sides_agree(tmp_path: Path, chest:
     assert done.returncode == 0, done.stderr
     told = json.loads(report.read_text())
     assert told["slices"] == 4
+    assert told["weights"] == {"trained": False, "source": "random:0"}
+    assert told["parity_at_export"]["onnxruntime fp32"]["share"] < 1
     assert told["ratios"]["fp32"] > 0
     assert ("openvino bf16" in told["sides"]) != ("openvino bf16" in told["skipped"])
     for kind, names in {"half": ("bf16", "fp16"), "int8": ("int8", "int8-bf16", "int8-fp16")}.items():

@@ -31,5 +31,7 @@ def test_comparison_writes_its_ratios_and_the_sides_agree(tmp_path: Path) -> Non
     assert wanted <= told["ratios"].keys()
     assert all(ratio > 0 for ratio in told["ratios"].values())
     assert told["sides"]["onnxruntime fp32"]["max_score_difference"] < 0.01
+    assert told["weights"] == {"trained": False, "source": "random:0"}
+    assert told["parity_at_export"]["onnxruntime fp32"]["status"] == "passed"
     assert told["machine"]["cores"] >= 1
     assert {"before", "after", "hottest_c", "throttled"} <= told["machine"].keys()
