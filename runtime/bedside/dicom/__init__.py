@@ -3,6 +3,7 @@
     source      the file: meta information, header, where the pixel data lies
     elements    data elements, attribute by attribute
     header      what the file says of itself
+    occasion    when it was taken, and whether two are of one patient
     layout      rows, columns and bits, checked
     pixels      stored values, decoded
     grayscale   LUTs, windows and inversion, as `bedside.rendering` takes them
@@ -31,6 +32,7 @@ from bedside.dicom.catalogue import SeriesInfo, list_series
 from bedside.dicom.grayscale import read_pipeline
 from bedside.dicom.header import make_header
 from bedside.dicom.layout import read_layout
+from bedside.dicom.occasion import Marks, Occasion, Patient, read_occasion
 from bedside.dicom.orientation import put_upright, read_spacing
 from bedside.dicom.pixels import read_pixels
 from bedside.dicom.series import DicomSeries, read_series
@@ -41,10 +43,14 @@ from bedside.rendering import render
 
 __all__ = [
     "DicomSeries",
+    "Marks",
+    "Occasion",
+    "Patient",
     "SeriesInfo",
     "is_dicom",
     "list_series",
     "read_header",
+    "read_occasion",
     "read_radiograph",
     "read_series",
 ]

@@ -148,7 +148,13 @@ def _decimal(text: str) -> float:
 
 
 def parse(
-    data: bytes, start: int, encoding: Encoding, *, group: int | None = None, whole: bool = True
+    data: bytes,
+    start: int,
+    encoding: Encoding,
+    *,
+    group: int | None = None,
+    whole: bool = True,
+    also: frozenset[int] = frozenset(),
 ) -> tuple[DataSet, int]:
     """Read elements from ``data`` up to the pixel data, the end, or the end of ``group``.
 
@@ -158,6 +164,7 @@ def parse(
         encoding: How the elements are laid out.
         group: Read elements of this group only, and stop at the first other one.
         whole: Whether ``data`` goes to the end of the file.
+        also: Attributes to keep beside those of `Tag`.
 
     Returns:
         The data set, and where reading stopped, in bytes.
@@ -166,7 +173,7 @@ def parse(
         IncompleteError: ``data`` ends before the pixel data, and is not the whole.
         InputError: ``broken-dicom``.
     """
-    parser = _Parser(data, group)
+    parser = _Parser(data, group, WANTED | also)
     try:
         dataset, position = parser.read_elements(start, len(data), encoding, depth=0)
     except (IncompleteError, struct.error) as error:
@@ -198,9 +205,10 @@ class _Heading(NamedTuple):
 class _Parser:
     """One pass over ``data``."""
 
-    def __init__(self, data: bytes, group: int | None) -> None:
+    def __init__(self, data: bytes, group: int | None, wanted: frozenset[int]) -> None:
         self._data = data
         self._group = group
+        self._wanted = wanted
 
     def read_elements(self, position: int, end: int, encoding: Encoding, depth: int) -> tuple[DataSet, int]:
         """The elements between ``position`` and ``end``, or up to an item's own end."""
@@ -241,8 +249,8 @@ class _Parser:
     def _read_value(
         self, heading: _Heading, end: int, encoding: Encoding, depth: int
     ) -> tuple[Element | None, int]:
-        """The element where `Tag` names it, else None; and the position after its value."""
-        wanted = heading.tag in WANTED
+        """The element where it is wanted, else None; and the position after its value."""
+        wanted = heading.tag in self._wanted
         inner = Encoding(explicit=False) if heading.vr == b"UN" else encoding  # PS3.5, 6.2.2
         if heading.length == UNDEFINED:
             if heading.vr in {b"OB", b"OW"}:

@@ -73,8 +73,12 @@ def is_dicom(head: bytes) -> bool:
     return big or (little and (length < HEAD_BYTES or (head[4:6].isalpha() and head[4:6].isupper())))
 
 
-def read_source(stream: BinaryIO) -> Source:
+def read_source(stream: BinaryIO, *, also: frozenset[int] = frozenset()) -> Source:
     """Read a DICOM file up to its pixel data.
+
+    Args:
+        stream: The file, at its start.
+        also: Attributes to keep beside those of `Tag`.
 
     Raises:
         InputError: ``not-an-image``, ``broken-dicom``.
@@ -86,7 +90,7 @@ def read_source(stream: BinaryIO) -> Source:
     size = find_size(stream)
     while True:
         try:
-            return _parse_head(head, stream, whole=size <= len(head))
+            return _parse_head(head, stream, whole=size <= len(head), also=also)
         except IncompleteError as error:
             if len(head) >= MAX_HEADER_BYTES:
                 raise InputError(
@@ -107,18 +111,18 @@ def find_size(stream: BinaryIO) -> int:
     return size
 
 
-def _parse_head(head: bytes, stream: BinaryIO, *, whole: bool) -> Source:
+def _parse_head(head: bytes, stream: BinaryIO, *, whole: bool, also: frozenset[int]) -> Source:
     start = PREFIX_END if head[128:PREFIX_END] == b"DICM" else 0
     meta, start = parse(head, start, Encoding(explicit=True), group=META_GROUP, whole=whole)
     uid = meta.text(Tag.TRANSFER_SYNTAX_UID) or _guess_syntax(head, start)
     if uid == DEFLATED_LITTLE:
-        return _inflate(stream, start)
+        return _inflate(stream, start, also)
     explicit = uid != IMPLICIT_LITTLE
     found = head[start + 4 : start + 6]
     if len(found) == 2 and (found.isalpha() and found.isupper()) != explicit:
         explicit = not explicit
     encoding = Encoding(explicit=explicit, little_endian=uid != EXPLICIT_BIG)
-    dataset, _ = parse(head, start, encoding, whole=whole)
+    dataset, _ = parse(head, start, encoding, whole=whole, also=also)
     return Source(dataset, uid, None, start)
 
 
@@ -130,7 +134,7 @@ def _guess_syntax(head: bytes, start: int) -> str:
     return EXPLICIT_LITTLE if vr.isalpha() and vr.isupper() else IMPLICIT_LITTLE
 
 
-def _inflate(stream: BinaryIO, start: int) -> Source:
+def _inflate(stream: BinaryIO, start: int, also: frozenset[int]) -> Source:
     """A deflated data set (PS3.5, A.5), inflated no further than its pixel data goes."""
     stream.seek(start)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -138,10 +142,10 @@ def _inflate(stream: BinaryIO, start: int) -> Source:
     try:
         body = inflater.decompress(packed, HEAD_BYTES)
         try:
-            dataset, _ = parse(body, 0, Encoding(explicit=True), whole=False)
+            dataset, _ = parse(body, 0, Encoding(explicit=True), whole=False, also=also)
         except IncompleteError:
             body += inflater.decompress(inflater.unconsumed_tail, MAX_HEADER_BYTES)
-            dataset, _ = parse(body, 0, Encoding(explicit=True))
+            dataset, _ = parse(body, 0, Encoding(explicit=True), also=also)
         pixels = dataset.pixels
         if pixels is not None and pixels.length is not None:
             missing = pixels.offset + pixels.length - len(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-__all__ = ["PIXEL_TAGS", "SEQUENCES", "Tag"]
+__all__ = ["ISSUER_OF_PATIENT_ID", "PATIENT_ID", "PIXEL_TAGS", "SEQUENCES", "Tag"]
 
 
 class Tag(enum.IntEnum):
@@ -16,6 +16,12 @@ class Tag(enum.IntEnum):
     SOP_CLASS_UID = 0x00080016
     SOP_INSTANCE_UID = 0x00080018
     STUDY_DATE = 0x00080020
+    ACQUISITION_DATE = 0x00080022
+    CONTENT_DATE = 0x00080023
+    ACQUISITION_DATE_TIME = 0x0008002A
+    STUDY_TIME = 0x00080030
+    ACQUISITION_TIME = 0x00080032
+    CONTENT_TIME = 0x00080033
     MODALITY = 0x00080060
     PRESENTATION_INTENT_TYPE = 0x00080068
     CODE_VALUE = 0x00080100
@@ -81,6 +87,10 @@ class Tag(enum.IntEnum):
     DOUBLE_FLOAT_PIXEL_DATA = 0x7FE00009
     PIXEL_DATA = 0x7FE00010
 
+
+PATIENT_ID: Final = 0x00100020
+ISSUER_OF_PATIENT_ID: Final = 0x00100021
+"""Beside those of `Tag`, for `bedside.dicom.occasion` alone, which asks whether two files are of one patient."""
 
 SEQUENCES: Final = frozenset(
     {
