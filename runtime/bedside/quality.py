@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from bedside.cxr import Severity
 from bedside.errors import InputError, RefusedError
 from bedside.radiograph import Finding, Header, Radiograph
 
-__all__ = ["check_header", "check_pixels", "check_severity", "looks_inverted"]
+__all__ = ["check_appearance", "check_header", "check_pixels", "check_severity", "looks_inverted"]
 
 XRAY_MODALITIES: Final = frozenset({"CR", "DX", "RG", "XR", "DR"})
 """Projection X-ray: the defined terms CR, DX, RG of DICOM PS3.3 C.7.3.1.1.1, and what some machines write."""
@@ -91,6 +92,18 @@ WHITE_SHARE: Final = 0.2
 of the 588 frontal X-rays of covid-chestxray-dataset and Brixia that bedside is tested on."""
 BLACK_SHARE: Final = 0.4
 """Share of pixels at the very bottom: one of the same 588 has more (0.50), 99 of 100 have less than 0.26."""
+
+APPEARS: Final = MappingProxyType(
+    {
+        "turned-left": ("turned-picture", "it looks turned a quarter to the left; turn it to the right"),
+        "turned-right": ("turned-picture", "it looks turned a quarter to the right; turn it to the left"),
+        "upside-down": ("turned-picture", "it looks upside down; turn it"),
+        "inverted": ("inverted-picture", "black and white look exchanged; invert it"),
+        "partial": ("not-frontal-chest", "it looks like a part of a chest X-ray; send the whole"),
+        "other": ("not-frontal-chest", "it does not look like a frontal chest X-ray; send one"),
+    }
+)
+"""What a picture looks like, if not frontal -> code, and what to say of it and to do about it."""
 
 
 def check_header(header: Header, *, force: bool = False) -> tuple[Finding, ...]:
@@ -219,6 +232,42 @@ def looks_inverted(pixels: npt.NDArray[np.float32]) -> bool:
     lungs = mean(beside, 5, 10) + mean(beside, 22, 27)
     corners = mean(around, 0, 3) + mean(around, 29, 32)
     return middle < (lungs + corners) / 4
+
+
+def check_appearance(
+    appearance: Mapping[str, float], manifest: Manifest, *, force: bool = False
+) -> tuple[Finding, ...]:
+    """Refuse what does not look like a whole, upright frontal chest X-ray, and note what is in doubt.
+
+    The limits are the bundle's: under ``frontal_probability_min`` a picture is refused, under
+    ``frontal_probability_sure`` doubted. A mirrored chest is not told from one with the heart on the right.
+
+    Args:
+        appearance: One of `bedside.contract.APPEARANCES` -> probability; empty if the bundle tells none.
+        manifest: Its limits.
+        force: Note what would be refused.
+
+    Raises:
+        RefusedError: ``turned-picture``, ``inverted-picture`` or ``not-frontal-chest``, unless ``force``.
+    """
+    limits = manifest.thresholds
+    if not appearance or "frontal_probability_min" not in limits:
+        return ()
+    frontal = appearance["frontal"]
+    if (
+        frontal >= limits.get("frontal_probability_sure", 0.0)
+        and frontal >= limits["frontal_probability_min"]
+    ):
+        return ()
+    looks = max((name for name in appearance if name != "frontal"), key=appearance.__getitem__)
+    code, text = APPEARS[looks]
+    if frontal >= limits["frontal_probability_min"]:
+        doubt = f"the picture may be no whole, upright frontal chest X-ray (probability that it is: {frontal:.0%})"
+        return (Finding("frontal-doubtful", f"{doubt}; the next guess is {looks}"),)
+    text = f"{text} (frontal by {frontal:.0%}, {looks} by {appearance[looks]:.0%})"
+    if not force:
+        raise RefusedError(code, f"{text}, or use force (--force) to score it all the same")
+    return (Finding("forced", f"{code}: {text}; scored all the same, as asked"),)
 
 
 def check_severity(severity: Severity, manifest: Manifest) -> tuple[Finding, ...]:
