@@ -34,9 +34,15 @@ right lung, shown left). Borghesi and Maroldi 2020, doi 10.1007/s11547-020-01200
 ZONE_MAXIMUM: Final = 3.0
 """A zone's score is 0-3 (same source)."""
 
+SEVERITY_MAXIMA: Final = (8.0, 6.0)
+"""Greatest geographic extent and opacity (Cohen et al. 2020, arXiv 2005.11856)."""
+
 NEAR_DUPLICATE: Final = 0.95
 """Correlation of two 32x32 thumbnails from which on two pictures count as one. In this collection copies
 of one picture reach 0.995 and more, different patients 0.94 but for two pairs at 0.98."""
+
+OTHER_HALF: Final = 1000
+"""Added to a shuffle's seed: the split whose halves are exchanged, so that two splits measure each patient once."""
 
 _THUMBNAIL: Final = 32
 
@@ -124,6 +130,17 @@ def _view(text: str) -> View:
     return next((view for view in VIEWS if view == text), "")
 
 
+def _score(text: str, maximum: float, column: str) -> float:
+    """A score that lies within 0 and ``maximum``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= maximum:
+        raise DataError(f"a score in column {column} is not a number from 0 to {maximum:g}: mend the table")
+    return value
+
+
 def read_collection(data: Path) -> Collection:
     """Reads the X-ray part of the data folder (see its README for the tables).
 
@@ -131,16 +148,21 @@ def read_collection(data: Path) -> Collection:
         data: The folder that holds ``cxr/``.
 
     Raises:
-        DataError: a table or picture is missing, or a scored picture has no patient.
+        DataError: a table or picture is missing, a score is outside its scale, or a scored picture has no patient.
     """
     root = data / "cxr"
     meta = {r["image"]: r for r in read_table(root / "metadata.csv", ("image", "patientid", "view"))}
     severity = {
-        r["image"]: (float(r["geographic_mean"]), float(r["opacity_mean"]))
+        r["image"]: (
+            _score(r["geographic_mean"], SEVERITY_MAXIMA[0], "geographic_mean"),
+            _score(r["opacity_mean"], SEVERITY_MAXIMA[1], "opacity_mean"),
+        )
         for r in read_table(root / "severity.csv", ("image", "geographic_mean", "opacity_mean"))
     }
     brixia = {
-        r["image"]: tuple((float(r[f"S-{z}"]) + float(r[f"J-{z}"])) / 2 for z in ZONES)
+        r["image"]: tuple(
+            sum(_score(r[f"{s}-{z}"], ZONE_MAXIMUM, f"{s}-{z}") for s in "SJ") / 2 for z in ZONES
+        )
         for r in read_table(root / "brixia.csv", ("image", *(f"{s}-{z}" for s in "SJ" for z in ZONES)))
     }
     files = sorted(p.name for p in (root / "images").glob("*.jpg"))
@@ -183,7 +205,7 @@ class Split:
     """
 
     seed: int
-    """Seed of the shuffle."""
+    """Seed of the shuffle, plus `OTHER_HALF` where its halves are exchanged."""
     training: tuple[Picture, ...]
     """Pictures that any stage may learn from."""
     held_out: tuple[Picture, ...]
@@ -214,16 +236,19 @@ def held_out_patients(collection: Collection, *, seed: int, folds: int = 5) -> s
     """Half of the severity patients, and one in ``folds`` of the patients with AP or supine Brixia scores.
 
     The severity scores are all of PA pictures; the second group lets every AP picture be measured once in
-    ``folds`` splits without taking more than a few from training.
+    ``folds`` splits without taking more than a few from training. ``seed`` is a shuffle's, plus `OTHER_HALF` for
+    its other half.
     """
-    _, held_out = group_shuffle_split([str(p.patient) for p in collection.scored], train_size=0.5, seed=seed)
+    shuffle = seed % OTHER_HALF
+    halves = group_shuffle_split([str(p.patient) for p in collection.scored], train_size=0.5, seed=shuffle)
+    held_out = halves[0 if seed >= OTHER_HALF else 1]
     scored = {p.patient for p in collection.scored}
     portable = sorted(
         {p.patient for p in collection.pictures if p.zones and p.view in ("AP", "AP Supine") and p.patient}
         - scored,
     )
     order = np.random.RandomState(0).permutation(len(portable))
-    return set(held_out) | {portable[i] for i in order[seed % folds :: folds]}
+    return set(held_out) | {portable[i] for i in order[shuffle % folds :: folds]}
 
 
 def split(collection: Collection, thumbnails: dict[str, Float], *, seed: int) -> Split:
@@ -232,7 +257,7 @@ def split(collection: Collection, thumbnails: dict[str, Float], *, seed: int) ->
     Args:
         collection: All pictures.
         thumbnails: Theirs, by `read_thumbnails`.
-        seed: Seed of the shuffle.
+        seed: Seed of the shuffle, plus `OTHER_HALF` to exchange its halves.
     """
     patients = held_out_patients(collection, seed=seed)
     held_out = tuple(p for p in collection.pictures if p.patient in patients)

@@ -3,7 +3,7 @@
     picture (N, 1, 320, 320)
       -> LungFinder       where the lungs are, 80x80
       -> lung_box         a box around both, by the quantiles of their marginal sums
-      -> crop, equalise   224x224, the same contrast whatever the exposure
+      -> crop, colours    224x224, equalised and as it is: equalising shows detail, and hides haze
       -> EfficientNetLite0, 7x7 features
       -> ZoneHead         three by two zones; severity is linear in the features
       -> severity (N, 2), cam (N, 2, 80, 80), lungs (N, 1, 80, 80)
@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
+from bedside_export.recipes.cxr_data import SEVERITY_MAXIMA, ZONE_MAXIMUM
+from bedside_export.recipes.cxr_exposure import Colours, Equalise
 from bedside_export.recipes.efficientnet_lite import HEAD, EfficientNetLite0
 
 INPUT_SIZE: Final = 320
@@ -36,8 +38,12 @@ ROWS: Final = 3
 COLUMNS: Final = 2
 """Brixia's zones: upper, middle, lower; the patient's right (shown left) and left."""
 
-SCALES: Final = (8.0, 6.0)
-"""Greatest geographic extent and opacity (Cohen et al. 2020, arXiv 2005.11856)."""
+SCALES: Final = SEVERITY_MAXIMA
+"""Greatest geographic extent and opacity."""
+
+
+Lines = tuple[tuple[float, float], tuple[float, float]]
+"""Slope and intercept of extent, and of opacity, over the global Brixia score (0-18)."""
 
 
 class Anatomy(NamedTuple):
@@ -145,50 +151,6 @@ class LungBox(nn.Module):
         return (ends[1] - ends[0]) / 2, half.clamp(min=0.15)
 
 
-class Equalise(nn.Module):
-    """Histogram equalisation by sums of ramps, with a limit on contrast; smooth, and a matrix product in ONNX.
-
-    The picture is first scaled to its mean and standard deviation; the share of pixels in each of `BINS` bins,
-    smoothed over three, at most `LIMIT` times the even share, is that bin's share of the output.
-    """
-
-    BINS: Final = 16
-    LIMIT: Final = 3.0
-    DEVIATIONS: Final = 2.5
-    """The bins span this many standard deviations on each side of the mean."""
-
-    smooth: Tensor
-    first: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        ramp = nn.Conv2d(1, self.BINS, 1)
-        ramp.weight.data.fill_(float(self.BINS))
-        ramp.bias = nn.Parameter(-torch.arange(self.BINS, dtype=torch.float32))
-        self.ramp = ramp.requires_grad_(False)
-        smooth = torch.zeros(self.BINS, self.BINS)
-        for i in range(self.BINS):
-            if i:
-                smooth[i - 1, i] = 0.5
-            if i + 1 < self.BINS:
-                smooth[i + 1, i] = -0.5
-        self.register_buffer("smooth", smooth, persistent=False)
-        first = torch.zeros(1, self.BINS)
-        first[0, 0] = 0.5
-        self.register_buffer("first", first, persistent=False)
-
-    def forward(self, crop: Tensor) -> Tensor:
-        """``(N, 1, h, w)`` of any scale to the same shape, 0 to 1."""
-        mean = crop.mean((2, 3), keepdim=True)
-        deviation = ((crop - mean).pow(2).mean((2, 3), keepdim=True) + 1e-6).sqrt()
-        scaled = (crop - mean) / (deviation * (2 * self.DEVIATIONS)) + 0.5
-        ramps: Tensor = self.ramp(scaled).clamp(0.0, 1.0).flatten(2)  # (N, bins, h * w)
-        share = ramps.mean(2) @ self.smooth + self.first  # (N, bins)
-        share = share.clamp(0.0, self.LIMIT / self.BINS)
-        share = share / share.sum(1, keepdim=True)
-        return (share.unsqueeze(1) @ ramps).reshape(crop.shape)
-
-
 class ZoneHead(nn.Module):
     """Severity and Brixia zones, both linear in the features pooled to three by two zones.
 
@@ -215,6 +177,33 @@ class ZoneHead(nn.Module):
         # the zones share out all cells alike, so the mean of their means is the mean over the cells
         severity = cam.mean((2, 3)) + self.bias
         return Anatomy(severity, zones, cam)
+
+    @torch.no_grad()
+    def blend(self, lines: Lines) -> None:
+        """Makes severity the mean of what it was and of the zones put on its scale: still linear, at no cost.
+
+        Args:
+            lines: Slope and intercept from the global Brixia score, 0-18, to extent and to opacity.
+        """
+        for i, (slope, intercept) in enumerate(lines):
+            whole = slope * ROWS * COLUMNS * ZONE_MAXIMUM  # of the zones' mean over 3
+            self.linear.weight[1 + i].lerp_(self.linear.weight[0] * (whole / SCALES[i]), 0.5)
+            self.bias[i].lerp_(self.zone_bias[0] * whole + intercept, 0.5)
+
+    @torch.no_grad()
+    def stretch(self, before: Lines, after: Lines) -> None:
+        """Moves severity from one line over Brixia to another: to be as far along ``after`` as it is along ``before``.
+
+        Args:
+            before: Slope and intercept from the global Brixia score, 0-18, to extent and to opacity.
+            after: The same, of the lines to be on.
+        """
+        for i, ((slope, intercept), (slope_after, intercept_after)) in enumerate(
+            zip(before, after, strict=True)
+        ):
+            ratio = slope_after / slope
+            self.linear.weight[1 + i] *= ratio
+            self.bias[i] = (self.bias[i] - intercept) * ratio + intercept_after
 
 
 def _zone_pool(side: int) -> Tensor:
@@ -258,6 +247,7 @@ class SeverityNetwork(nn.Module):
         self.finder = LungFinder()
         self.box = LungBox()
         self.equalise = Equalise()
+        self.colours = Colours()
         self.features = EfficientNetLite0(drop=drop)
         self.dropout = nn.Dropout2d(dropout)
         self.head = ZoneHead(CROP_SIZE // 32)
@@ -287,11 +277,6 @@ class SeverityNetwork(nn.Module):
         return spread * (inside[..., 0] * inside[..., 1]).unsqueeze(1)
 
     def look(self, crop: Tensor) -> Anatomy:
-        """What a crop ``(N, 1, 224, 224)`` of any contrast shows."""
-        return self.judge(self.equalise(crop))
-
-    def judge(self, equalised: Tensor) -> Anatomy:
-        """What an equalised crop, 0 to 1, shows; for training, which distorts it in between."""
-        features = self.features((equalised * 4 - 2).expand(-1, 3, -1, -1))
-        seen: Anatomy = self.head(self.dropout(features))
+        """What a crop ``(N, 1, 224, 224)``, 0 to 1, shows."""
+        seen: Anatomy = self.head(self.features(self.colours(self.equalise(crop), crop)))
         return seen

@@ -22,6 +22,7 @@ from bedside.cxr import preprocess
 from bedside.radiograph import Header, Radiograph
 from bedside_export.recipes.cxr_data import Collection, DataError, Float, Picture, read_table
 from bedside_export.recipes.cxr_network import INPUT_SIZE, MAP_SIZE
+from bedside_export.recipes.cxr_opacity import read_opacity_masks
 
 INPUT: Final = Input("image", (None, 1, INPUT_SIZE, INPUT_SIZE), low=0.0, high=1.0, crop="pad-square")
 """The whole picture, padded with black to a square."""
@@ -43,6 +44,8 @@ class Arrays:
     """``(P, 1, 320, 320)`` float32: input squares, 0 black to 1 white."""
     lungs: Tensor
     """``(P, 2, 80, 80)`` float32: share of each cell that is lung, and inside a lung's box; -1 unknown."""
+    opacity: Tensor
+    """``(P, 1, 80, 80)`` float32: share of each cell that experts drew as opaque; -1 unknown."""
 
     def rows(self, pictures: tuple[Picture, ...] | list[Picture]) -> Tensor:
         """The rows of ``pictures``, int64."""
@@ -135,9 +138,15 @@ def read_arrays(collection: Collection, lung_masks: Path | None) -> Arrays:
     archive = open_mask_archive(lung_masks) if lung_masks else None
     masks, boxes = read_lung_masks(collection, archive), read_lung_boxes(collection)
     unknown = np.full((MAP_SIZE, MAP_SIZE), -1, dtype=np.float32)
+    opaque = read_opacity_masks(collection)
     squares = np.stack([input_square(collection.grey(p)) for p in collection.pictures])
     lungs = np.stack(
         [np.stack([masks.get(p.name, unknown), boxes.get(p.name, unknown)]) for p in collection.pictures],
     )
-    names = tuple(p.name for p in collection.pictures)
-    return Arrays(names, torch.from_numpy(squares).unsqueeze(1), torch.from_numpy(lungs))
+    opacity = np.stack([opaque.get(p.name, unknown) for p in collection.pictures])
+    return Arrays(
+        tuple(p.name for p in collection.pictures),
+        torch.from_numpy(squares).unsqueeze(1),
+        torch.from_numpy(lungs),
+        torch.from_numpy(opacity).unsqueeze(1),
+    )

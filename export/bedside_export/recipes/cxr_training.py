@@ -1,4 +1,4 @@
-"""The two stages of training: the lung finder, then severity on the lungs it finds."""
+"""The two stages of training: the lung finder, then severity, zones and opacity on the lungs it finds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
 from bedside_export.recipes.cxr_augment import Distortion, distort_exposure, distorted_grid, flip_zones
-from bedside_export.recipes.cxr_data import ZONE_MAXIMUM, Picture, Split
+from bedside_export.recipes.cxr_data import Picture, Split
+from bedside_export.recipes.cxr_learnt import (
+    derive_severity,
+    relate_severity,
+    severity_pictures,
+    severity_targets,
+)
 from bedside_export.recipes.cxr_network import SCALES, SeverityNetwork, sampling_grid
+from bedside_export.recipes.cxr_opacity import MIDDLE, OpacityHeads, features_of, opacity_of
 from bedside_export.recipes.cxr_targets import Arrays
 from bedside_export.recipes.efficientnet_lite import load_imagenet
 
 log = logging.getLogger(__name__)
+
+_OPACITY_RATE: Final = 3.0
+"""The opacity heads' learning rate, in multiples of the severity head's: theirs see one cell each."""
 
 _WHOLE: Final = (0.0, 0.0, 1.0, 1.0)
 """The box that is the input square itself."""
@@ -54,59 +63,28 @@ class Recipe:
     """Share of feature channels dropped."""
     zone_loss: float = 1.0
     """Weight of the zones' loss against severity's."""
+    opacity_loss: float = 0.3
+    """Weight of the opacity heads' loss against severity's."""
     derived: float = 1.0
     """Weight of severity derived from Brixia scores, against the experts'."""
+    major_axis: bool = True
+    """Put severity on its major axis with Brixia in the end, off the flatter line that derived scores were on."""
     frozen: int = 3
     """Blocks of the feature extractor, from the stem on, that keep ImageNet's weights."""
+    half: bool = True
+    """The lung finder, and blocks that keep their weights, in bfloat16: twice as fast where processors have it."""
     imagenet: bool = True
     """Start from ImageNet; off only where the weights don't matter (tests)."""
     distortion: Distortion = field(default_factory=Distortion)
-    """Augmentation."""
+    """Augmentation: geometry, and exposure of the equalised crop."""
+    grey_distortion: Distortion = field(
+        default_factory=lambda: Distortion(gamma=0.2, contrast=0.1, brightness=0.04)
+    )
+    """Augmentation of the crop as it is: exposure alone."""
 
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What the severity stage learns, a row a picture."""
-
-    severity: Tensor
-    """``(P, 2)`` over the scales' maxima, 0 to 1."""
-    severity_weight: Tensor
-    """``(P, 1)``: 1 for the experts' scores, less for derived ones."""
-    zones: Tensor
-    """``(P, 6)`` over 3, 0 to 1."""
-    zones_weight: Tensor
-    """``(P, 1)``: 0 where unknown."""
-
-
-def derive_severity(pictures: list[Picture]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Lines from the global Brixia score (0-18) to extent and to opacity, by the ``pictures`` that have both.
-
-    Returns:
-        Slope and intercept of extent, and of opacity, in score units.
-    """
-    both = [(p.brixia, *p.severity) for p in pictures if p.severity is not None and p.brixia is not None]
-    if len(both) < 3:
-        return (SCALES[0] / 18, 0.0), (SCALES[1] / 18, 0.0)
-    table = np.asarray(both, dtype=np.float64)
-    extent, opacity = (np.polyfit(table[:, 0], table[:, i], 1) for i in (1, 2))
-    return (float(extent[0]), float(extent[1])), (float(opacity[0]), float(opacity[1]))
-
-
-def severity_targets(pictures: list[Picture], derived: float) -> Targets:
-    """Targets of ``pictures``, each of which has a severity or a Brixia score."""
-    lines = derive_severity(pictures)
-    severity, severity_weight, zones, zones_weight = [], [], [], []
-    for p in pictures:
-        if p.severity is not None:
-            values, weight = p.severity, 1.0
-        else:
-            brixia = p.brixia or 0.0
-            values, weight = (lines[0][0] * brixia + lines[0][1], lines[1][0] * brixia + lines[1][1]), derived
-        severity.append([min(max(v / s, 0.0), 1.0) for v, s in zip(values, SCALES, strict=True)])
-        severity_weight.append([weight])
-        zones.append([z / ZONE_MAXIMUM for z in p.zones] if p.zones else [0.0] * 6)
-        zones_weight.append([1.0 if p.zones else 0.0])
-    return Targets(*(torch.tensor(t) for t in (severity, severity_weight, zones, zones_weight)))
+    def __post_init__(self) -> None:
+        if not 0 <= self.frozen <= MIDDLE + 1:
+            raise ValueError(f"frozen is {self.frozen}: from 0 to {MIDDLE + 1} blocks can keep their weights")
 
 
 def _rate(step: int, steps: int) -> float:
@@ -171,9 +149,9 @@ def train_finder(network: SeverityNetwork, split: Split, arrays: Arrays, recipe:
                 distorted_grid(map_grid, box, flip, how, again),
                 align_corners=False,
             )
-            loss = (
-                F.binary_cross_entropy_with_logits(finder.find(image), truth, reduction="none") * known
-            ).mean()
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.half):
+                found = finder.find(image)
+            loss = (F.binary_cross_entropy_with_logits(found.float(), truth, reduction="none") * known).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -191,10 +169,12 @@ def find_boxes(network: SeverityNetwork, squares: Tensor) -> Tensor:
 
 def train_severity(network: SeverityNetwork, split: Split, arrays: Arrays, recipe: Recipe) -> None:
     """Trains features and head in place on the training pictures with a severity or Brixia score."""
-    pictures = [p for p in split.training if p.severity is not None or p.zones is not None]
+    pictures = severity_pictures(split, arrays)
     split.check(pictures)
     rows, targets = arrays.rows(pictures), severity_targets(pictures, recipe.derived)
     squares, boxes = arrays.squares[rows], find_boxes(network, arrays.squares[rows])
+    masks, heads = arrays.opacity[rows], OpacityHeads()
+    masked = (masks.amax((1, 2, 3)) >= 0).float()
     generator = torch.Generator().manual_seed(split.seed + 2000)
     network.finder.requires_grad_(False)
     network.features.stem.requires_grad_(False)
@@ -202,7 +182,8 @@ def train_severity(network: SeverityNetwork, split: Split, arrays: Arrays, recip
     steps = recipe.epochs * (len(rows) // recipe.batch)
     optimiser = torch.optim.AdamW(
         _parameters(network.features, recipe.rate, recipe.weight_decay)
-        + _parameters(network.head, recipe.rate * recipe.head_rate, recipe.weight_decay),
+        + _parameters(network.head, recipe.rate * recipe.head_rate, recipe.weight_decay)
+        + _parameters(heads, recipe.rate * recipe.head_rate * _OPACITY_RATE, recipe.weight_decay),
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: _rate(i, steps))
     network.features.to(memory_format=torch.channels_last)
@@ -215,14 +196,19 @@ def train_severity(network: SeverityNetwork, split: Split, arrays: Arrays, recip
             flip = torch.rand(len(batch), generator=generator) < 0.5
             grid = distorted_grid(network.crop_grid, boxes[batch], flip, recipe.distortion, generator)
             with torch.no_grad():
-                crop = network.equalise(F.grid_sample(squares[batch], grid, align_corners=False))
-                crop = distort_exposure(crop, recipe.distortion, generator)
-            seen = network.judge(crop)
+                grey = F.grid_sample(squares[batch], grid, align_corners=False)
+                even = distort_exposure(network.equalise(grey), recipe.distortion, generator)
+                crop = network.colours(even, distort_exposure(grey, recipe.grey_distortion, generator))
+            middle, features = features_of(network, crop, frozen=recipe.frozen, half=recipe.half)
+            features = network.dropout(features)
+            seen = network.head(features)
             zones = torch.where(flip[:, None], flip_zones(targets.zones[batch]), targets.zones[batch])
             loss = _loss(
                 seen.severity / torch.tensor(SCALES), targets.severity[batch], targets.severity_weight[batch]
             )
             loss = loss + recipe.zone_loss * _loss(seen.zones, zones, targets.zones_weight[batch])
+            opaque = heads.loss((middle, features), opacity_of(masks[batch], grid), masked[batch])
+            loss = loss + recipe.opacity_loss * opaque
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -232,6 +218,10 @@ def train_severity(network: SeverityNetwork, split: Split, arrays: Arrays, recip
             total += loss.item()
         log.info("severity epoch %d loss %.4f", epoch, total * recipe.batch / len(order))
     network.load_state_dict(average.state_dict())
+    lines = derive_severity(pictures)
+    network.head.blend(lines)
+    if recipe.major_axis:
+        network.head.stretch(lines, relate_severity(pictures))
     network.eval()
 
 
@@ -270,7 +260,7 @@ def train_network(
     network = SeverityNetwork(drop=recipe.drop, dropout=recipe.dropout)
     if recipe.imagenet:
         load_imagenet(network.features)
-    made_by = [split.seed, recipe.finder_epochs, recipe.finder_rate, recipe.finder_batch]
+    made_by = [split.seed, recipe.finder_epochs, recipe.finder_rate, recipe.finder_batch, recipe.half]
     saved = torch.load(checkpoint, weights_only=True) if checkpoint and checkpoint.is_file() else {}
     if saved.get("made_by") == made_by:
         network.finder.load_state_dict(saved["finder"])
