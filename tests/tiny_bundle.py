@@ -31,6 +31,8 @@ POOL = 8
 LABELS = ("Lung Opacity", "Effusion", "Hernia")
 """Pathologies, the last of them untrained."""
 TRAINED = (True, True, False)
+APPEARANCES = ("frontal", "inverted", "other")
+"""What a picture may look like to it."""
 MODEL = "model.onnx"
 GOLDEN_INPUTS = "golden-inputs.npy"
 GOLDEN_OUTPUTS = "golden-outputs.npz"
@@ -48,6 +50,8 @@ class Network:
     """Whether it has the output ``pathologies``, (N, 3): sigmoid of a line through the mean."""
     lungs: bool = False
     """Whether it has the output ``lungs``, (N, 1, 4, 4): sigmoid of the negated features."""
+    appearance: bool = False
+    """Whether it has the output ``appearance``, (N, 3): a bright picture is frontal, a dark one inverted."""
     ir_version: int = 8
     """ONNX IR version, which ONNX Runtime has read since 1.12."""
     opset: int = 18
@@ -56,11 +60,14 @@ class Network:
     pathology_weight = (1 / 256, -1 / 256, 0.0)
     pathology_bias = (0.5, -0.5, 0.0)
     lung_weight = -1 / 256
+    appearance_weight = (1 / 128, -1 / 128, 0.0)
+    appearance_bias = (0.0, 0.0, -2.0)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs."""
-        return ("severity", "cam", *["pathologies"] * self.pathologies, *["lungs"] * self.lungs)
+        further = {"pathologies": self.pathologies, "lungs": self.lungs, "appearance": self.appearance}
+        return ("severity", "cam", *(name for name, there in further.items() if there))
 
     def run(self, image: Floats) -> dict[str, Floats]:
         """What the graph answers on ``(N, 1, SIDE, SIDE)``, computed in numpy."""
@@ -73,6 +80,7 @@ class Network:
             "cam": cam,
             "pathologies": _sigmoid(mean * np.array(self.pathology_weight) + np.array(self.pathology_bias)),
             "lungs": _sigmoid(features * self.lung_weight),
+            "appearance": _sigmoid(mean * np.array(self.appearance_weight) + np.array(self.appearance_bias)),
         }
         return {name: answers[name].astype(np.float32) for name in self.outputs}
 
@@ -89,19 +97,23 @@ class Network:
         ]
         constants = [_tensor("weight", _column(self.weight)), _tensor("bias", _column(self.bias))]
         outputs = [_value("severity", ("N", 2)), _value("cam", ("N", 2, grid, grid))]
-        if self.pathologies:
-            nodes += [
-                _node("GlobalAveragePool", ["features"], "mean"),
-                _node("Flatten", ["mean"], "flat"),
-                _node("Mul", ["flat", "pathology_weight"], "line"),
-                _node("Add", ["line", "pathology_bias"], "logits"),
-                _node("Sigmoid", ["logits"], "pathologies"),
-            ]
-            constants += [
-                _tensor("pathology_weight", np.array([self.pathology_weight])),
-                _tensor("pathology_bias", np.array([self.pathology_bias])),
-            ]
-            outputs.append(_value("pathologies", ("N", len(LABELS))))
+        if self.pathologies or self.appearance:
+            nodes += [_node("GlobalAveragePool", ["features"], "mean"), _node("Flatten", ["mean"], "flat")]
+        for name, there, weight, bias in (
+            ("pathologies", self.pathologies, self.pathology_weight, self.pathology_bias),
+            ("appearance", self.appearance, self.appearance_weight, self.appearance_bias),
+        ):
+            if there:
+                nodes += [
+                    _node("Mul", ["flat", f"{name}_weight"], f"{name}_line"),
+                    _node("Add", [f"{name}_line", f"{name}_bias"], f"{name}_logits"),
+                    _node("Sigmoid", [f"{name}_logits"], name),
+                ]
+                constants += [
+                    _tensor(f"{name}_weight", np.array([weight])),
+                    _tensor(f"{name}_bias", np.array([bias])),
+                ]
+                outputs.append(_value(name, ("N", len(weight))))
         if self.lungs:
             nodes += [_node("Mul", ["features", "lung_weight"], "air"), _node("Sigmoid", ["air"], "lungs")]
             constants.append(_tensor("lung_weight", np.array(self.lung_weight)))
@@ -162,6 +174,7 @@ def manifest_of(network: Network) -> dict[str, Any]:
         "cam": {"meaning": "activation-map", "labels": scores},
         "pathologies": {"meaning": "pathologies", "labels": LABELS, "trained": TRAINED},
         "lungs": {"meaning": "lungs"},
+        "appearance": {"meaning": "appearance", "labels": APPEARANCES},
     }
     return {
         "schema": "bedside.bundle/1",
@@ -192,7 +205,14 @@ def manifest_of(network: Network) -> dict[str, Any]:
             "fp32": {"extent": 0.01, "opacity": 0.01},
             "bf16": {"extent": 0.1, "opacity": 0.1},
         },
-        "thresholds": {"lung_probability": 0.5, "lung_area_min": 0.05} if network.lungs else {},
+        "thresholds": {
+            **({"lung_probability": 0.5, "lung_area_min": 0.05} if network.lungs else {}),
+            **(
+                {"frontal_probability_min": 0.4, "frontal_probability_sure": 0.8}
+                if network.appearance
+                else {}
+            ),
+        },
     }
 
 

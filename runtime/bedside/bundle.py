@@ -199,6 +199,6 @@ def _check_nodes(onnx: OnnxFile, manifest: Manifest) -> None:
 
 def _fits(output: Output, tensor: TensorInfo) -> bool:
     """Whether a graph's output can be what the manifest says of it, as far as its shape is fixed."""
-    rank = 2 if output.meaning in {"severity", "pathologies"} else 4
+    rank = 2 if output.meaning in {"severity", "pathologies", "appearance"} else 4
     channels = len(output.labels) or 1
     return tensor.dtype == "float32" and len(tensor.shape) == rank and tensor.shape[1] in (None, channels)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from bedside.errors import BundleError
 
 __all__ = [
+    "APPEARANCES",
     "CONFUSION_ROUNDING",
     "CROPS",
     "CT_LIMITS",
@@ -24,16 +25,20 @@ __all__ = [
     "SKIPS",
     "TASKS",
     "TILE_WEIGHTS",
+    "VIEWS",
+    "WIDENING_NOTES",
     "Golden",
     "Input",
     "Interval",
     "Licence",
     "Output",
+    "Repeatability",
     "Score",
     "Stored",
     "Tiling",
     "Tissue",
     "VolumeInterval",
+    "Widening",
 ]
 
 SCHEMA: Final = "bedside.bundle/1"
@@ -50,14 +55,30 @@ RUNS: Final[Mapping[str, str]] = MappingProxyType(
 """Every precision that can be asked for -> the precision of the file that it runs, and of the tolerance that holds for
 it if it has none of its own. ``bf16`` is a way to run the fp32 file; ``int8-bf16`` and ``int8-fp16`` say in what the
 part of an int8 network that is not quantised runs, which is float32 in ``int8``."""
-MEANINGS: Final = ("severity", "pathologies", "activation-map", "lungs", "tissues")
+MEANINGS: Final = ("severity", "pathologies", "activation-map", "lungs", "appearance", "tissues")
 """What an output may be."""
+APPEARANCES: Final = ("frontal", "turned-left", "turned-right", "upside-down", "inverted", "partial", "other")
+"""What a picture may look like: a whole, upright frontal chest X-ray; one turned a quarter anticlockwise or clockwise;
+one with the feet up; one with black and white exchanged; a part of one; anything else."""
 CROPS: Final = ("centre-square", "pad-square")
 """How the network's square is taken of a picture."""
 TILE_WEIGHTS: Final = ("gaussian", "flat")
 """How overlapping tiles are weighted."""
 SKIPS: Final = ("constant", "body")
 """Which tiles may be left out: those of one value after clipping, or also those without a voxel of the body."""
+WIDENING_NOTES: Final = (
+    "dark-image",
+    "low-resolution",
+    "clipped-white",
+    "clipped-black",
+    "inverted-looking",
+    "frontal-doubtful",
+    "lungs-not-found",
+    "paediatric",
+)
+"""Codes of the notes (`Finding.code`) on pictures that an interval may be too narrow for."""
+VIEWS: Final = ("PA", "AP", "AP SUPINE")
+"""Projections that an interval is measured on; of ``AP`` the patient may sit or lie."""
 SIDES: Final = ("", "left", "right")
 """Of which lung a tissue is; empty where it is not told."""
 CT_LIMITS: Final = ("dice_loss", "volume_percent")
@@ -190,6 +211,16 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Widening:
+    """How much farther the truth lies from the score on one kind of picture, as it was measured."""
+
+    factor: float
+    """What both ends' distances from the score are multiplied by; at least 1."""
+    pictures: int
+    """How many pictures of that kind it was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """How far the truth may lie from a score, as it was measured."""
 
@@ -201,6 +232,26 @@ class Interval:
     """Distance from the score up to the upper end, at least 0, in score units."""
     method: str
     """What error it was taken from, in one line."""
+    wider: dict[str, Widening] = field(default_factory=dict)
+    """Note (one of `WIDENING_NOTES`) -> how much wider it is on pictures with it. A note that was measured on too few
+    pictures to say is not in it."""
+    views: dict[str, Widening] = field(default_factory=dict)
+    """Projection (one of `VIEWS`; PA and AP at least, or none at all) -> the same. A picture of unknown projection
+    has the widest of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatability:
+    """How far a score moves where nothing has changed in the patient, as it was measured."""
+
+    sd: float
+    """Standard deviation of repeated measurements of one patient (the standard error of measurement), score units."""
+    smallest_change: float
+    """Smallest detectable change: two measurements differ by more only by a change in the patient, at `level`."""
+    level: float
+    """Share of pairs of such measurements that differ by no more than `smallest_change`, e.g. 0.95."""
+    method: str
+    """What was repeated, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +270,12 @@ class Score:
     """What turns features into this score, and where it comes from."""
     interval: Interval
     """Its uncertainty."""
+    further: tuple[Interval, ...] = ()
+    """The same at other levels, e.g. 0.9, in rising order."""
+    repeatability: Repeatability | None = None
+    """How well it repeats itself on other pictures of an unchanged patient; None where that was never measured."""
+    observers: Repeatability | None = None
+    """How well two people repeat each other on one picture, on this scale; None where that was never measured."""
 
 
 @dataclass(frozen=True, slots=True)

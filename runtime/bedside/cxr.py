@@ -6,18 +6,18 @@ Arrays in, arrays out; no I/O. Not for clinical use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bedside.bundle import Input, Manifest, Score
+from bedside.bundle import Input, Interval, Manifest, Score
 from bedside.errors import BackendError
 from bedside.radiograph import Radiograph
 from bedside.resampling import plan_axis, resample
 
-__all__ = ["Estimate", "Frame", "Severity", "frame_of", "interpret", "preprocess"]
+__all__ = ["Cause", "Estimate", "Frame", "Severity", "Span", "frame_of", "interpret", "preprocess", "span_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,32 @@ class Frame:
     left: int
     height: int
     width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The interval at one level."""
+
+    level: float
+    """Share of truths that such an interval held when it was measured."""
+    low: float
+    """Lower end, within the scale."""
+    high: float
+    """Upper end, within the scale."""
+    factor: float = 1.0
+    """How many times as wide it is as on an ordinary picture, before it is cut to the scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an interval is wider."""
+
+    name: str
+    """Code of a quality note, a projection (``AP``), or ``view unknown``."""
+    factor: float
+    """How much wider, at the level of `Estimate.level`; over 1."""
+    pictures: int
+    """How many such pictures that was measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +78,18 @@ class Estimate:
     """What error the interval comes from."""
     head: str
     """What turned features into this score."""
+    factor: float = 1.0
+    """As `Span.factor`, of `low` and `high`."""
+    further: tuple[Span, ...] = ()
+    """Intervals at other levels."""
+    causes: tuple[Cause, ...] = ()
+    """Why they are wider, if they are."""
+
+    @property
+    def intervals(self) -> tuple[Span, ...]:
+        """The intervals at all levels, in rising order."""
+        own = Span(self.level, self.low, self.high, self.factor)
+        return tuple(sorted((own, *self.further), key=lambda span: span.level))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +107,8 @@ class Severity:
     gives none."""
     lungs: npt.NDArray[np.float32] | None
     """Probability of lung ``(h, w)`` float32 over the `Frame`, or None if the bundle gives none."""
+    appearance: dict[str, float] = field(default_factory=dict)
+    """Probability of each of `bedside.contract.APPEARANCES` that the bundle knows; empty if it knows none."""
 
 
 def frame_of(shape: tuple[int, int], pixel_aspect: float, crop: str) -> Frame:
@@ -157,14 +197,33 @@ def interpret(outputs: Mapping[str, npt.NDArray[Any]], manifest: Manifest) -> Se
         output, maps = of["activation-map"]
         activation = dict(zip(output.labels, maps, strict=True))
     lungs = of["lungs"][1][0] if "lungs" in of else None
-    return Severity(estimates["extent"], estimates["opacity"], pathologies, activation, lungs)
+    appearance = {}
+    if "appearance" in of:
+        output, probabilities = of["appearance"]
+        appearance = {
+            label: float(probability) for label, probability in zip(output.labels, probabilities, strict=True)
+        }
+    return Severity(estimates["extent"], estimates["opacity"], pathologies, activation, lungs, appearance)
 
 
 def _estimate(score: Score, raw: float) -> Estimate:
-    bounds, interval = (score.low, score.high), score.interval
-    value, low, high = (
-        min(max(end, score.low), score.high) for end in (raw, raw - interval.below, raw + interval.above)
-    )
+    value = min(max(raw, score.low), score.high)
+    own, *further = (span_of(score, interval, value) for interval in (score.interval, *score.further))
     return Estimate(
-        score.name, score.title, value, low, high, bounds, interval.level, interval.method, score.head
+        score.name,
+        score.title,
+        value,
+        own.low,
+        own.high,
+        (score.low, score.high),
+        own.level,
+        score.interval.method,
+        score.head,
+        further=tuple(further),
     )
+
+
+def span_of(score: Score, interval: Interval, value: float, factor: float = 1.0) -> Span:
+    """An interval around a value within the scale: what it was measured around."""
+    low, high = value - factor * interval.below, value + factor * interval.above
+    return Span(interval.level, max(low, score.low), min(high, score.high), factor)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from bedside.contract import (
+    APPEARANCES,
     CONFUSION_ROUNDING,
     CROPS,
     CT_LIMITS,
@@ -25,16 +27,20 @@ from bedside.contract import (
     SKIPS,
     TASKS,
     TILE_WEIGHTS,
+    VIEWS,
+    WIDENING_NOTES,
     Golden,
     Input,
     Interval,
     Licence,
     Output,
+    Repeatability,
     Score,
     Stored,
     Tiling,
     Tissue,
     VolumeInterval,
+    Widening,
 )
 from bedside.errors import BundleError
 from bedside.records import build, parse
@@ -52,11 +58,13 @@ __all__ = [
     "Licence",
     "Manifest",
     "Output",
+    "Repeatability",
     "Score",
     "Stored",
     "Tiling",
     "Tissue",
     "VolumeInterval",
+    "Widening",
     "read_manifest",
 ]
 
@@ -277,8 +285,34 @@ def _scores(manifest: Manifest) -> Iterator[str]:
     for score in manifest.scores:
         if not score.low < score.high:
             yield f"scores: {score.name[:40]!r} has an empty scale"
-        if not 0 < score.interval.level < 1 or min(score.interval.below, score.interval.above) < 0:
-            yield f"scores: {score.name[:40]!r} has an improper interval"
+        yield from (f"scores: {score.name[:40]!r} {problem}" for problem in _intervals(score))
+        for repeated in (score.repeatability, score.observers):
+            if repeated is not None and not (
+                0 < repeated.level < 1 and 0 <= repeated.sd <= repeated.smallest_change
+            ):
+                yield f"scores: {score.name[:40]!r} has an improper repeatability"
+
+
+def _intervals(score: Score) -> Iterator[str]:
+    intervals = (score.interval, *score.further)
+    if any(not 0 < each.level < 1 or min(each.below, each.above) < 0 for each in intervals):
+        yield "has an improper interval"
+    levels = [each.level for each in score.further]
+    if levels != sorted(set(levels) - {score.interval.level}):
+        yield "has further intervals whose levels do not rise, or one level twice"
+    ordered = sorted(intervals, key=lambda each: each.level)
+    if any(high.below < low.below or high.above < low.above for low, high in pairwise(ordered)):
+        yield "has an interval that is narrower than one at a lower level"
+    for each in intervals:
+        if unknown := set(each.wider) - set(WIDENING_NOTES):
+            yield f"has an interval wider for {min(unknown)[:40]!r}, which is no note of this version"
+        if unknown := set(each.views) - set(VIEWS):
+            yield f"has an interval for view {min(unknown)[:40]!r}, which is not one of {', '.join(VIEWS)}"
+        if each.views and not {"PA", "AP"} <= set(each.views):
+            yield "has an interval for some views, and not for PA and AP"
+        widenings = (*each.wider.values(), *each.views.values())
+        if any(widening.factor < 1 or widening.pictures < 1 for widening in widenings):
+            yield "has an interval with a factor under 1, or one measured on no picture"
 
 
 def _outputs(manifest: Manifest) -> Iterator[str]:
@@ -312,5 +346,18 @@ def _limits(manifest: Manifest) -> Iterator[str]:
             yield f"tolerances: {precision} must give each of {', '.join(sorted(scores))} a limit over 0"
     if unknown := set(manifest.float32_nodes) - {"bf16", "fp16"}:
         yield f"float32_nodes has precision {min(unknown)[:40]!r}, which is not bf16 or fp16"
+    yield from _appearance(manifest)
     if "lung_area_min" in manifest.thresholds and "lung_probability" not in manifest.thresholds:
         yield "thresholds has lung_area_min without lung_probability"
+
+
+def _appearance(manifest: Manifest) -> Iterator[str]:
+    """What is refused for its appearance hangs on a limit, and the limit on the output."""
+    given = [output.labels for output in manifest.outputs if output.meaning == "appearance"]
+    least, sure = (manifest.thresholds.get(f"frontal_probability_{name}") for name in ("min", "sure"))
+    if given and (set(given[0]) - set(APPEARANCES) or given[0][:1] != APPEARANCES[:1]):
+        yield f"outputs: the labels of an appearance must be frontal, then others of {', '.join(APPEARANCES)}"
+    if bool(given) != (least is not None) or (least is None and sure is not None):
+        yield "an appearance among outputs and thresholds.frontal_probability_min go together"
+    if least is not None and not 0 < least <= (least if sure is None else sure) < 1:
+        yield "thresholds must have 0 < frontal_probability_min <= frontal_probability_sure < 1"

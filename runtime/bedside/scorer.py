@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from bedside import cxr, quality
+from bedside import cxr, intervals, quality
 from bedside.backends import Backend, EngineInfo
 from bedside.bundle import Bundle
 from bedside.device import Watch
@@ -89,7 +89,7 @@ class CxrScorer:
 
         Args:
             source: A DICOM, PNG, JPEG or TIFF file.
-            force: Score also what its header says is not a frontal chest X-ray; the result says so.
+            force: Score also what is not a frontal chest X-ray by its header or its looks; the result says so.
             keep_picture: Keep the picture in the result, as a heatmap needs it: 4 bytes a pixel.
 
         Returns:
@@ -100,6 +100,7 @@ class CxrScorer:
         stages = Stages()
         findings: list[Finding] = []
         severity = radiograph = frame = error = None
+        appearance: dict[str, float] = {}
         spec = self.bundle.manifest.input
         try:
             with stages.measure("read"):
@@ -114,7 +115,13 @@ class CxrScorer:
                 outputs = self._backend.run({spec.name: image})
             with stages.measure("interpret"):
                 severity = cxr.interpret(outputs, self.bundle.manifest)
+                appearance = severity.appearance
+                findings += quality.check_appearance(appearance, self.bundle.manifest, force=force)
                 findings += quality.check_severity(severity, self.bundle.manifest)
+                severity, told = intervals.widen(
+                    severity, self.bundle.manifest, radiograph.header.view_position, findings
+                )
+                findings += told
                 findings += self._doubts.list()
         except BedsideError as problem:
             error = _without_frames(problem)
@@ -128,6 +135,7 @@ class CxrScorer:
             engine=self.engine,
             severity=severity if error is None else None,
             error=error,
+            appearance=appearance,
             quality=tuple(findings),
             forced=any(finding.code == "forced" for finding in findings),
             timing_ms=stages.finish(),

@@ -32,6 +32,9 @@ class SeverityResult:
     """The scores; None unless `status` is ``ok``."""
     error: BedsideError | None = None
     """Why there are none; None if `status` is ``ok``."""
+    appearance: dict[str, float] = field(default_factory=dict)
+    """What the picture looks like, as far as the bundle tells: one of `bedside.contract.APPEARANCES` -> probability.
+    Also of a picture that was refused for it."""
     quality: tuple[Finding, ...] = ()
     """Choices made in reading and doubts about the picture, in order."""
     forced: bool = False
@@ -85,6 +88,7 @@ class SeverityResult:
             "pathologies": {}
             if severity is None
             else {k: round(v, 6) for k, v in severity.pathologies.items()},
+            "appearance": {k: round(v, 6) for k, v in self.appearance.items()},
             "quality": [asdict(finding) for finding in self.quality],
             "forced": self.forced,
             "bundle": asdict(self.bundle),
@@ -105,4 +109,14 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
         "level": estimate.level,
         "method": estimate.method,
         "head": estimate.head,
+        "intervals": [
+            {
+                "level": span.level,
+                "low": round(span.low, 4),
+                "high": round(span.high, 4),
+                "factor": round(span.factor, 4),
+            }
+            for span in estimate.intervals
+        ],
+        "wider_for": [asdict(cause) for cause in estimate.causes],
     }

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["csv_header", "csv_line", "csv_row", "json_line", "volumes_header", "volumes_row"]
+__all__ = ["csv_cell", "csv_header", "csv_line", "csv_row", "json_line", "volumes_header", "volumes_row"]
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")  # noqa: RUF001
 """A spreadsheet takes a cell that begins so for a formula (OWASP, CSV Injection; full-width forms too)."""
@@ -44,8 +44,10 @@ def csv_header() -> tuple[str, ...]:
 def csv_row(record: Mapping[str, Any]) -> dict[str, str]:
     """A result as the cells of a table, column -> text; empty where there is no value.
 
-    Numbers are as in the JSON. In front of a text that a spreadsheet would take for a formula (`FORMULA_STARTS`)
-    stands an apostrophe, which makes it text; the JSON has it unchanged.
+    Numbers are as in the JSON. ``extent_level`` is the level of ``extent_low`` and ``extent_high``, ``extent_factor``
+    how many times as wide that interval is as on an ordinary picture, and ``extent_further`` holds those of other
+    levels (``0.9=1.2 to 6.3``, separated by ``;``); so for opacity. In front of a text that a spreadsheet would take
+    for a formula (`FORMULA_STARTS`) stands an apostrophe, which makes it text; the JSON has it unchanged.
 
     Args:
         record: What `SeverityResult.to_json` gives.
@@ -65,7 +67,14 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, str]:
             f"{name}_low": estimate.get("low"),
             f"{name}_high": estimate.get("high"),
         }
-        row |= {f"{name}_scale_low": low, f"{name}_scale_high": high}
+        row |= {f"{name}_scale_low": low, f"{name}_scale_high": high, f"{name}_level": estimate.get("level")}
+        spans = estimate.get("intervals", ())
+        row |= {
+            f"{name}_factor": next((s["factor"] for s in spans if s["level"] == estimate["level"]), None),
+            f"{name}_further": ";".join(
+                f"{s['level']}={s['low']} to {s['high']}" for s in spans if s["level"] != estimate["level"]
+            ),
+        }
     row |= {
         "quality": ";".join(finding["code"] for finding in record.get("quality", ())),
         "forced": record.get("forced"),
@@ -80,7 +89,7 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, str]:
         "heatmap": record.get("files", {}).get("heatmap"),
         "notice": record.get("notice"),
     }
-    return {column: _cell(value) for column, value in row.items()}
+    return {column: csv_cell(value) for column, value in row.items()}
 
 
 def volumes_header() -> tuple[str, ...]:
@@ -125,7 +134,7 @@ def volumes_row(record: Mapping[str, Any]) -> dict[str, str]:
     }
     row |= {kind: files.get(kind) for kind in ("result", "labels", "report")}
     row["notice"] = record.get("notice")
-    return {column: _cell(value) for column, value in row.items()}
+    return {column: csv_cell(value) for column, value in row.items()}
 
 
 def csv_line(cells: Iterable[str]) -> str:
@@ -136,7 +145,8 @@ def csv_line(cells: Iterable[str]) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """A value as a cell: empty for None, and no text that a spreadsheet would take for a formula; see `csv_row`."""
     if value is None:
         return ""
     if isinstance(value, bool):

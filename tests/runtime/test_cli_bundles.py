@@ -74,7 +74,7 @@ def test_inspect_tells_all_that_a_bundle_says(bundle: Path) -> None:
     assert Bundle.open(bundle).digest in told
     assert "CC-BY-NC-SA-4.0: not for commercial use (made by a test" in told
     assert f"model card {bundle}/MODEL_CARD.md" in told
-    assert "geographic extent, 0 to 8, by brightness; 80% interval -0.5 +0.75, from made up for tests" in told
+    assert "geographic extent, 0 to 8, by brightness 80% interval -0.5 +0.75, from made up for tests" in told
     assert "degree of opacity, 0 to 6" in told
     assert "image float32 N x 1 x 32 x 32" in told
     assert "black -1024, white 1024" in told
@@ -96,9 +96,13 @@ def test_inspect_as_json_is_the_manifest_and_what_was_found(bundle: Path, tmp_pa
     assert told["location"] == str(bundle)
     assert told["onnx"]["fp32"]["opsets"] == {"": 18}
     manifest = read_manifest(bundle)
-    assert {key: told[key] for key in manifest if key not in ("input", "outputs")} == {
-        key: value for key, value in manifest.items() if key not in ("input", "outputs")
+    defaulted = ("input", "outputs", "scores")
+    assert {key: told[key] for key in manifest if key not in defaulted} == {
+        key: value for key, value in manifest.items() if key not in defaulted
     }
+    for score, written in zip(told["scores"], manifest["scores"], strict=True):
+        assert score["interval"] | written.pop("interval") == score["interval"]
+        assert score | written == score
     zipped = invoke("inspect", zip_bundle(bundle, tmp_path / "tiny.zip"))
     assert "MODEL_CARD.md in the zip" in zipped.stdout
 

@@ -219,7 +219,14 @@ def test_outputs_become_clinical_scores(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize(
     ("raw", "value", "low", "high"),
-    [(-5, 0, 0, 0), (0, 0, 0, 0.75), (0.25, 0.25, 0, 1), (7.9, 7.9, 7.4, 8), (8, 8, 7.5, 8), (1e30, 8, 8, 8)],
+    [
+        (-5, 0, 0, 0.75),
+        (0, 0, 0, 0.75),
+        (0.25, 0.25, 0, 1),
+        (7.9, 7.9, 7.4, 8),
+        (8, 8, 7.5, 8),
+        (1e30, 8, 7.5, 8),
+    ],
 )
 def test_value_and_interval_stay_within_the_scale(
     raw: float, value: float, low: float, high: float, manifest: Manifest

@@ -19,9 +19,6 @@ SCORES: Final[tuple[str, ...]] = ("extent", "opacity")
 MAXIMA: Final[tuple[float, ...]] = (8.0, 6.0)
 """Their scales' upper ends; the lower is 0."""
 
-LEVEL: Final = 0.8
-"""Share of out-of-patient errors that the interval covers."""
-
 _BRIXIA_TO_EXTENT: Final = 8 / 18
 """Global Brixia score (0-18) to the scale of extent (0-8)."""
 
@@ -130,69 +127,6 @@ def brixia_by_view(predictions: list[Prediction]) -> dict[str, dict[str, float]]
         }
         if len(rows) > 2 and truth.std() > 0:
             result[view]["correlation"] = float(np.corrcoef(predicted, truth)[0, 1])
-    return result
-
-
-def _coverage(
-    predictions: list[Prediction], training: dict[int, frozenset[str]], score: int, tail: float
-) -> float | None:
-    """Share of held-out pictures inside offsets that leave ``tail`` on each side of other patients' errors."""
-    inside: list[bool] = []
-    for seed, names in training.items():
-        others = [p for p in predictions if p.seed != seed and p.image in names]
-        mine = [p for p in predictions if p.seed == seed]
-        if others and mine:
-            low, high = np.quantile(_errors(others, score), (tail, 1 - tail))
-            error = _errors(mine, score)
-            inside += ((error >= low) & (error <= high)).tolist()
-    return float(np.mean(inside)) if inside else None
-
-
-def _errors(predictions: list[Prediction], score: int) -> npt.NDArray[np.float64]:
-    """Experts' score less clipped prediction."""
-    pairs = _pairs(predictions, score)
-    return pairs[:, 1] - pairs[:, 0]
-
-
-def interval(
-    predictions: list[Prediction], training: dict[int, frozenset[str]], level: float = LEVEL
-) -> dict[str, Any]:
-    """Offsets from a prediction to its interval, wide enough for other patients.
-
-    The offsets are quantiles of truth less clipped prediction over all splits' held-out pictures. How far out the
-    quantiles lie is calibrated: for each split, offsets from the other splits' errors on the patients that this
-    split trained on must cover its held-out pictures at the nominal level, taken over all splits. No patient is
-    on both sides, and a split's own offset (its half's luck) counts as error.
-
-    Args:
-        predictions: Of all splits.
-        training: For each seed, the pictures of the patients that were not held out.
-        level: Nominal coverage.
-    """
-    result: dict[str, Any] = {
-        "level": level,
-        "method": "Quantiles (tail and 1 - tail) of experts' score - clipped prediction over the out-of-patient "
-        "predictions of all splits; add to the prediction, clip to the scale. The tail is the largest for which "
-        "offsets from other splits' errors on patients outside a split's held-out half cover that half at the "
-        "level, over all splits (measured_coverage).",
-    }
-    truths = [p for p in predictions if p.true_extent is not None]
-    for i, score in enumerate(SCORES):
-        for tail in np.arange((1 - level) / 2, 0.009, -0.005):
-            coverage = _coverage(truths, training, i, float(tail))
-            if coverage is None or coverage >= level:
-                break
-        errors = _errors(truths, i)
-        lower, upper = np.quantile(errors, (tail, 1 - tail))
-        result[score] = {
-            "lower": float(lower),
-            "upper": float(upper),
-            "tail": round(float(tail), 3),
-            "measured_coverage": coverage,
-            "measured_coverage_at_nominal_tail": _coverage(truths, training, i, (1 - level) / 2),
-            "residuals": len(errors),
-            "pictures": len({p.image for p in truths}),
-        }
     return result
 
 

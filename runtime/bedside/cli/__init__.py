@@ -18,6 +18,7 @@ from bedside.cli.inspect import inspect
 from bedside.cli.sample import sample
 from bedside.cli.score import score
 from bedside.cli.segment import segment
+from bedside.cli.trend import trend
 from bedside.cli.tune import tune
 from bedside.cli.verify import verify
 from bedside.errors import BedsideError, OutputError
@@ -57,5 +58,5 @@ def main() -> None:
     """Edge inference for chest imaging: scores chest X-rays, and segments chest CT."""
 
 
-for _command in (score, segment, compare, bundles, inspect, verify, tune, build, doctor, sample):
+for _command in (score, segment, compare, trend, bundles, inspect, verify, tune, build, doctor, sample):
     main.add_command(_command)

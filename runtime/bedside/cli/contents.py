@@ -50,6 +50,7 @@ def _facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     )
     for score in manifest.scores:
         yield f"score {score.name}", _describe_score(score)
+        yield from (("", line) for line in _describe_intervals(score))
     yield "input", f"{manifest.input.name} float32 {_describe_shape(manifest.input.shape)}"
     yield "", _describe_input(manifest.input)
     yield from _scan_facts(manifest)
@@ -160,11 +161,21 @@ def _describe_tissue(tissue: Tissue) -> str:
 
 
 def _describe_score(score: Score) -> str:
-    interval = score.interval
-    return (
-        f"{score.title}, {score.low:g} to {score.high:g}, by {score.head}; {interval.level:.0%} interval "
-        f"-{interval.below:g} +{interval.above:g}, from {interval.method}"
-    )
+    return f"{score.title}, {score.low:g} to {score.high:g}, by {score.head}"
+
+
+def _describe_intervals(score: Score) -> Iterator[str]:
+    """One line an interval, and one for what makes it wider."""
+    for interval in (score.interval, *score.further):
+        ends = f"-{interval.below:g} +{interval.above:g}"
+        yield f"{interval.level:.0%} interval {ends}, from {interval.method}"
+        for kind, widenings in (("views", interval.views), ("notes", interval.wider)):
+            if widenings:
+                told = (f"{name} x{w.factor:g} ({w.pictures} pictures)" for name, w in widenings.items())
+                yield f"  by {kind}: {', '.join(told)}"
+    for what, measured in (("smallest change", score.repeatability), ("of two observers", score.observers)):
+        if measured is not None:
+            yield f"{what} {measured.smallest_change:g} at {measured.level:.0%}, {measured.method}"
 
 
 def _describe_shape(shape: tuple[int | None, ...]) -> str:

@@ -70,4 +70,5 @@ def describe_row(result: SeverityResult) -> str:
 def _with_interval(estimate: Estimate) -> str:
     low, high = estimate.scale
     interval = f"{estimate.level:.0%} interval {estimate.low:.1f} to {estimate.high:.1f}"
-    return f"{estimate.value:.1f} on a scale of {low:g} to {high:g}; {interval}"
+    further = "".join(f", {span.level:.0%} {span.low:.1f} to {span.high:.1f}" for span in estimate.further)
+    return f"{estimate.value:.1f} on a scale of {low:g} to {high:g}; {interval}{further}"

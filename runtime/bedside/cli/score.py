@@ -34,7 +34,9 @@ INCOMPLETE = 1
 @auto_options
 @threads_option
 @guard_options
-@click.option("--force", is_flag=True, help="Score also what says itself that it is no frontal chest X-ray.")
+@click.option(
+    "--force", is_flag=True, help="Score also what is no frontal chest X-ray by its header or its looks."
+)
 @click.pass_context
 def score(  # noqa: PLR0913 - click hands over each option
     ctx: click.Context,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from bedside.errors import InputError
 from bedside.files import open_input
 
-__all__ = ["ENDINGS", "OPACIFICATION", "SEVERITY", "Item", "find_items", "kind_of"]
+__all__ = ["ENDINGS", "OPACIFICATION", "SEVERITY", "Item", "find_items", "kind_of", "read_records"]
 
 OPACIFICATION: Final = "opacification"
 SEVERITY: Final = "severity"
@@ -60,6 +60,19 @@ def find_items(path: Path) -> list[Item]:
             "the folder holds neither label maps (.nii, .nii.gz) nor results of bedside (.json, .jsonl)",
         )
     return maps
+
+
+def read_records(path: Path) -> list[Mapping[str, Any]]:
+    """All results that a file holds, or the files of a folder, in order; none in a folder without any.
+
+    Raises:
+        InputError: ``not-found``, ``not-readable``, ``empty-file``; ``not-results``, of a file.
+    """
+    if path.is_dir():
+        items = [item for file in _list_files(path) if file.suffix in RESULTS for item in _read_sidecar(file)]
+    else:
+        items = _read_results(path)
+    return [item.record for item in items if item.record is not None]
 
 
 def kind_of(record: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@
     write_result_json         one result as a file
     write_heatmap             one X-ray's picture; `heatmap_name` names it
     write_report              one CT's page; `scan_stem` and `scan_name` name it and the files beside it
+    write_png                 any other picture, such as a trend's page
 
 Every failure to write is an `OutputError`: ``disk-full``, ``output-exists`` or ``output-not-writable``. Needs a
 POSIX system, for its file lock. Not for clinical use.
@@ -17,7 +18,7 @@ from __future__ import annotations
 from bedside.results.files import atomic, prepare_folder, write_bytes
 from bedside.results.journal import JOURNAL, Journal, Run
 from bedside.results.names import SCAN_FILES, heatmap_name, scan_name, scan_stem
-from bedside.results.pictures import write_heatmap, write_report
+from bedside.results.pictures import write_heatmap, write_png, write_report
 from bedside.results.texts import write_csv, write_result_json
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "write_bytes",
     "write_csv",
     "write_heatmap",
+    "write_png",
     "write_report",
     "write_result_json",
 ]

@@ -18,7 +18,7 @@ from bedside.results.files import write_bytes
 from bedside.severity import SeverityResult
 from bedside.version import __version__
 
-__all__ = ["write_heatmap", "write_report"]
+__all__ = ["write_heatmap", "write_png", "write_report"]
 
 PNG_EFFORT: Final = 1
 """zlib's level: the fastest. Someone waits for the picture, and a disk does not mind its size."""
@@ -32,7 +32,7 @@ def write_heatmap(path: str | os.PathLike[str], result: SeverityResult, *, score
         OutputError: ``disk-full``; ``output-not-writable``.
         ValueError: If the result has no score.
     """
-    _write_png(path, heatmap.render(result, score=score))
+    write_png(path, heatmap.render(result, score=score))
 
 
 def write_report(path: str | os.PathLike[str], result: OpacificationResult) -> None:
@@ -44,14 +44,18 @@ def write_report(path: str | os.PathLike[str], result: OpacificationResult) -> N
         OutputError: ``disk-full``; ``output-not-writable``.
         ValueError: If the result has no volumes, or did not keep its pictures.
     """
-    _write_png(path, page.render(result))
+    write_png(path, page.render(result))
 
 
-def _write_png(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
+def write_png(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
+    """Write ``(H, W, 3)`` sRGB as a PNG, whose metadata says what made it and that it is not for clinical use.
+
+    Raises:
+        OutputError: ``disk-full``; ``output-not-writable``.
+    """
     text = PngImagePlugin.PngInfo()
     text.add_text("Software", f"bedside {__version__}")
     text.add_text("Disclaimer", NOTICE)
-
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "PNG", compress_level=PNG_EFFORT, pnginfo=text)
     write_bytes(path, data.getvalue())
