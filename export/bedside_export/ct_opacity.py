@@ -25,7 +25,7 @@ from bedside_export.ct_models import SliceNetwork, TissueNetwork, build_network
 from bedside_export.ct_parity import TOLERANCES, Reference, ask_reference, check_tissues
 from bedside_export.ct_rules import Window, input_rule
 from bedside_export.ct_skip import measure_skip
-from bedside_export.draft import CARD_FILE, INPUTS_FILE, LICENCE_FILE, MODEL_FILE, OUTPUTS_FILE, PARITY_FILE
+from bedside_export.draft import INPUTS_FILE, MODEL_FILE, OUTPUTS_FILE, PARITY_FILE, texts
 from bedside_export.errors import ExportError
 from bedside_export.onnx import to_onnx
 from bedside_export.severity import Naming
@@ -240,8 +240,7 @@ def write_ct_bundle(
     golden = _shrink(network, reference, size, tiling.multiple) if dynamic else reference
     files = {
         MODEL_FILE: model,
-        CARD_FILE: draft.card.encode(),
-        LICENCE_FILE: draft.licence_text.encode(),
+        **texts(draft),
         PARITY_FILE: b"{}\n",
         INPUTS_FILE: npy(golden.images[:GOLDEN_TILES]),
         OUTPUTS_FILE: npz(

@@ -1,6 +1,7 @@
 """What a bundle is to say of itself, before it is written: the manifest but for its files.
 
 Draft           for either task
+texts           the files that it says itself
 make_manifest   a draft and the files, as `bedside.bundle.Manifest`
 """
 
@@ -19,12 +20,14 @@ __all__ = [
     "CARD_FILE",
     "INPUTS_FILE",
     "LICENCE_FILE",
+    "METRICS_FILE",
     "MODEL_FILE",
     "OUTPUTS_FILE",
     "PARITY_FILE",
     "TOLERANCES",
     "Draft",
     "make_manifest",
+    "texts",
 ]
 
 MODEL_FILE: Final = "model.onnx"
@@ -34,6 +37,8 @@ LICENCE_FILE: Final = "LICENSE.txt"
 PARITY_FILE: Final = "parity.json"
 INPUTS_FILE: Final = "golden-inputs.npy"
 OUTPUTS_FILE: Final = "golden-outputs.npz"
+METRICS_FILE: Final = "metrics.json"
+"""What a recipe measured, where it made the bundle."""
 _FILES: Final = (MODEL_FILE, CARD_FILE, LICENCE_FILE, PARITY_FILE, INPUTS_FILE, OUTPUTS_FILE)
 TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1}
 """Precision -> greatest difference of a score from PyTorch's, in score units. Scores are read to a tenth."""
@@ -79,12 +84,20 @@ class Draft:
     """CT: the classes, in the order of the ``tissues`` output's channels."""
     volume_interval: VolumeInterval | None = None
     """CT: uncertainty of the opacified volume, where it was measured."""
+    metrics: str = ""
+    """What a recipe measured, as JSON: `METRICS_FILE`, unless it is empty."""
     confusion: tuple[tuple[float, ...], ...] = ()
     """CT: shares of what experts called each tissue, where they are known."""
 
     def __post_init__(self) -> None:
         """Refuse early what the manifest would refuse in the end."""
         make_manifest(self, dict.fromkeys(_FILES, b""))
+
+
+def texts(draft: Draft) -> dict[str, bytes]:
+    """The files that a draft itself says: card, licence, and metrics where there are some."""
+    said = {CARD_FILE: draft.card, LICENCE_FILE: draft.licence_text, METRICS_FILE: draft.metrics}
+    return {name: text.encode() for name, text in said.items() if text or name != METRICS_FILE}
 
 
 def make_manifest(draft: Draft, files: Mapping[str, bytes]) -> Manifest:

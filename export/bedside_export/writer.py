@@ -32,7 +32,6 @@ from bedside.bundle import MANIFEST, Bundle
 from bedside.errors import BedsideError, OutputError
 from bedside.manifest import Manifest
 from bedside_export.draft import (
-    CARD_FILE,
     INPUTS_FILE,
     LICENCE_FILE,
     MODEL_FILE,
@@ -41,6 +40,7 @@ from bedside_export.draft import (
     TOLERANCES,
     Draft,
     make_manifest,
+    texts,
 )
 from bedside_export.onnx import to_onnx
 from bedside_export.parity import Answers, Parity, answer, check_parity
@@ -131,8 +131,7 @@ def assemble_bundle(
     images, reference = golden
     files = {
         MODEL_FILE: model,
-        CARD_FILE: draft.card.encode(),
-        LICENCE_FILE: draft.licence_text.encode(),
+        **texts(draft),
         PARITY_FILE: b"{}\n",
         INPUTS_FILE: npy(images),
         OUTPUTS_FILE: npz(reference),

@@ -14,6 +14,8 @@ from bedside.errors import BedsideError, MissingExtraError
 from bedside.version import __version__
 from bedside_export.cli.ct_opacity import export_opacity
 from bedside_export.cli.cxr_severity import export_severity
+from bedside_export.cli.evaluate import evaluate
+from bedside_export.cli.finetune import finetune
 from bedside_export.cli.quantize import quantize
 from bedside_export.errors import ExportError, ParityError
 
@@ -33,7 +35,9 @@ def cli() -> None:
 
 cli.add_command(export_severity)
 cli.add_command(export_opacity)
+cli.add_command(finetune)
 cli.add_command(quantize)
+cli.add_command(evaluate)
 
 
 def main() -> None:

