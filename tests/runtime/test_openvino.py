@@ -394,6 +394,7 @@ import os, signal, sys, time
 sys.path[:0] = sys.argv[2:]
 from bedside.backends import open_backend
 from bedside.bundle import Bundle
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell started in the background
 bundle = Bundle.open(sys.argv[1])
 first = open_backend("openvino", bundle)
 second = open_backend("openvino", bundle)

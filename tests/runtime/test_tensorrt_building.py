@@ -188,7 +188,7 @@ def test_unsupported_operator_is_named_with_its_node(rtx: Library, tmp_path: Pat
         built_for(rtx, altered(tmp_path / "b", data.replace(b"AveragePool", b"AveragePoof")), "fp32", "8.6")
     assert caught.value.code == "engine-unsupported"
     assert "'AveragePoof' as node number 0" in caught.value.message
-    node = tiny_bundle._node("Sigmoid", ["logits"], "pathologies")
+    node = tiny_bundle._node("Sigmoid", ["pathologies_logits"], "pathologies")
     name = tiny_bundle._bytes(3, b"the last one")
     named = node.replace(b"Sigmoid", b"Sigmoix") + name
     data = data.replace(tiny_bundle._bytes(1, node), tiny_bundle._bytes(1, named))

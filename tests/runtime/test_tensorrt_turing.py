@@ -38,7 +38,7 @@ class Layer:
 API = SimpleNamespace(
     LayerType=SimpleNamespace(MATRIX_MULTIPLY="matmul"),
     IMatrixMultiplyLayer=Layer,
-    MatrixOperation=SimpleNamespace(NONE="none"),
+    MatrixOperation=SimpleNamespace(NONE="none", TRANSPOSE="transpose"),
     DataType=SimpleNamespace(FLOAT="float"),
     ElementWiseOperation=SimpleNamespace(PROD="product"),
     ReduceOperation=SimpleNamespace(SUM="sum"),
@@ -46,13 +46,22 @@ API = SimpleNamespace(
 
 
 class Network:
-    """Two matrices, their product, and a layer that takes it."""
+    """Two matrices, their product, and a layer that takes it; ``turned``: of the second with its axes exchanged."""
 
-    def __init__(self, left: Array, right: Array, *, dtype: str = "float", operation: str = "none") -> None:
-        product = Tensor("product", left @ right)
+    def __init__(
+        self,
+        left: Array,
+        right: Array,
+        *,
+        dtype: str = "float",
+        operation: str = "none",
+        turned: bool = False,
+    ) -> None:
+        product = Tensor("product", left @ (right.swapaxes(-1, -2) if turned else right))
         inputs = [Tensor("left", left, dtype), Tensor("right", right, dtype)]
         self.user = Layer("relu", [product], Tensor("end", product.values))
         self.layers = [Layer("matmul", inputs, product, operation), self.user]
+        self.layers[0].op1 = "transpose" if turned else "none"
         self.outputs = [self.user.output]
 
     @property
@@ -100,9 +109,12 @@ def matrices(*shapes: tuple[int, ...]) -> list[Array]:
     "shapes",
     [((5, 3), (3, 4)), ((2, 1, 16), (2, 16, 7)), ((2, 5, 3), (1, 3, 4)), ((2, 3, 4, 5), (2, 3, 5, 6))],
 )
-def test_sums_of_products_are_the_matrix_product(shapes: tuple[tuple[int, ...], ...]) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_sums_of_products_are_the_matrix_product(
+    shapes: tuple[tuple[int, ...], ...], *, turned: bool
+) -> None:
     left, right = matrices(*shapes)
-    network = Network(left, right)
+    network = Network(left, right.swapaxes(-1, -2) if turned else right, turned=turned)
     kept = replace_products(API, network)
     taken = network.user.get_input(0)
     assert taken.name != "product"

@@ -15,7 +15,7 @@ __all__ = ["replace_products"]
 
 
 def replace_products(api: Any, network: Any) -> tuple[Any, ...]:
-    """Replace each float32 matrix product ``(..., m, k) x (..., k, n)`` of a parsed network.
+    """Replace each float32 matrix product ``(..., m, k) x (..., k, n)`` of a parsed network, or of ``(..., n, k)``.
 
     What is not of that form is left to TensorRT, which then tells what it does not have.
 
@@ -34,20 +34,23 @@ def replace_products(api: Any, network: Any) -> tuple[Any, ...]:
             continue
         left, right, product = layer.get_input(0), layer.get_input(1), layer.get_output(0)
         layer.__class__ = api.IMatrixMultiplyLayer
-        plain = layer.op0 == layer.op1 == api.MatrixOperation.NONE and product.name not in outputs
-        if plain and left.dtype == right.dtype == api.DataType.FLOAT and len(left.shape) == len(right.shape):
-            _swap(network, product, _multiply(api, network, left, right, kept))
+        turned = layer.op1 == api.MatrixOperation.TRANSPOSE
+        known = layer.op0 == api.MatrixOperation.NONE and (turned or layer.op1 == api.MatrixOperation.NONE)
+        floats = left.dtype == right.dtype == api.DataType.FLOAT
+        if known and floats and len(left.shape) == len(right.shape) and product.name not in outputs:
+            _swap(network, product, _multiply(api, network, (left, right), kept, turned=turned))
     return tuple(kept)
 
 
-def _multiply(api: Any, network: Any, left: Any, right: Any, kept: list[Any]) -> Any:
-    """``(..., m, k, 1)`` times ``(..., 1, k, n)``, summed over k."""
+def _multiply(api: Any, network: Any, factors: tuple[Any, Any], kept: list[Any], *, turned: bool) -> Any:
+    """``(..., m, k, 1)`` times ``(..., 1, k, n)``, or ``(..., m, 1, k)`` times ``(..., 1, n, k)``, summed over k."""
+    left, right = factors
     rank = len(left.shape)
-    column = _unsqueeze(network, left, rank, kept)
-    row = _unsqueeze(network, right, rank - 2, kept)
-    products = network.add_elementwise(column, row, api.ElementWiseOperation.PROD).get_output(0)
-    axes = 1 << (rank - 1)
-    return network.add_reduce(products, api.ReduceOperation.SUM, axes, keep_dims=False).get_output(0)
+    summed = rank if turned else rank - 1
+    rows = _unsqueeze(network, left, rank - 1 if turned else rank, kept)
+    columns = _unsqueeze(network, right, rank - 2, kept)
+    products = network.add_elementwise(rows, columns, api.ElementWiseOperation.PROD).get_output(0)
+    return network.add_reduce(products, api.ReduceOperation.SUM, 1 << summed, keep_dims=False).get_output(0)
 
 
 def _unsqueeze(network: Any, tensor: Any, axis: int, kept: list[Any]) -> Any:
