@@ -87,18 +87,19 @@ class TestReadings:
 
 
 @pytest.mark.slow
-def test_soft_labels_are_better_calibrated_and_promise_the_readers_volume() -> None:
-    learn, judge = make_phantoms(range(12)), make_phantoms(range(100, 104), times=4)
+def test_soft_labels_are_better_calibrated_in_each_class_and_promise_the_readers_volume() -> None:
+    """Not so in the calibration of the likeliest class alone, which is the background's mostly: over three seeds it was
+    better once and worse twice."""
+    learn, judge = make_phantoms(range(16)), make_phantoms(range(100, 104), times=4)
     measured, _ = compare(
         learn,
         judge,
         PHANTOM_TISSUES,
-        replace(PHANTOM_RECIPE, steps=80),
+        replace(PHANTOM_RECIPE, steps=300),
         partial(build_started, PHANTOM_TISSUES),
     )
     soft, majority = measured["soft"], measured["majority"]
-    assert soft["calibration"]["ece"] < 0.75 * majority["calibration"]["ece"]
-    assert soft["calibration"]["classwise_ece"] < majority["calibration"]["classwise_ece"]
+    assert soft["calibration"]["classwise_ece"] < 0.75 * majority["calibration"]["classwise_ece"]
     for kind in ("opacity", "consolidation"):
         assert soft["volume"][kind]["expected_off"] < majority["volume"][kind]["expected_off"]
     assert soft["energy_distance"]["of_quantiles"] < majority["energy_distance"]["of_quantiles"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 from PIL import Image
 
@@ -18,11 +17,11 @@ from bedside import Bundle, BundleError, CxrScorer, RefusedError
 from bedside.backends import FakeBackend
 from bedside.batch import Batch, Output
 from bedside.bundle import Manifest
-from bedside.cli import main
 from bedside.contract import APPEARANCES
 from bedside.errors import CODES
 from bedside.inputs import Inputs
 from bedside.quality import APPEARS, check_appearance
+from command_line import invoke
 from tiny_bundle import Network, make_bundle
 
 NETWORK = Network(appearance=True)
@@ -125,11 +124,11 @@ def test_one_refused_picture_does_not_stop_the_others(scorer: CxrScorer, tmp_pat
 def test_command_line_refuses_and_goes_on_with_force(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle", network=NETWORK)
     path = picture(tmp_path / "dark.png", 40)
-    arguments = ["score", str(path), "--bundle", str(folder), "--json"]
-    refused = CliRunner().invoke(main, arguments)
+    arguments = ["score", path, "--bundle", folder, "--json"]
+    refused = invoke(*arguments)
     assert refused.exit_code == 1
     assert json.loads(refused.stdout)["error"]["code"] == "inverted-picture"
-    forced = CliRunner().invoke(main, [*arguments, "--force"])
+    forced = invoke(*arguments, "--force")
     assert forced.exit_code == 0
     assert json.loads(forced.stdout)["forced"] is True
 
