@@ -124,7 +124,7 @@ def test_one_refused_picture_does_not_stop_the_others(scorer: CxrScorer, tmp_pat
 def test_command_line_refuses_and_goes_on_with_force(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle", network=NETWORK)
     path = picture(tmp_path / "dark.png", 40)
-    arguments = ["score", path, "--bundle", folder, "--json"]
+    arguments: list[str | Path] = ["score", path, "--bundle", folder, "--json"]
     refused = invoke(*arguments)
     assert refused.exit_code == 1
     assert json.loads(refused.stdout)["error"]["code"] == "inverted-picture"
