@@ -149,9 +149,9 @@ def test_layers_that_cost_the_answer_stay_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     report = json.loads(quantised.contents.files["parity.json"])
-    without = 0.25 * report["made"]["int8"]["share_of_tolerance_without"]
+    least = 0.8 * 0.25 * report["made"]["int8"]["share_of_tolerance_without"]
     layers = find_layers(parse(bundle.read("model.onnx")))
-    monkeypatch.setitem(variants.TOLERANCES["cxr-severity"], "int8", without)
+    monkeypatch.setitem(variants.TOLERANCES["cxr-severity"], "int8", least)
     strict = add_precisions(bundle, *halves, Options(("int8",), keep_failing=True))
     made = json.loads(strict.contents.files["parity.json"])["made"]["int8"]
     assert 0 < len(made["float32_nodes"]) < len(layers)
