@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from scipy.stats import binomtest
 from torch import nn
 
 from bedside_export.errors import ExportError
@@ -81,11 +82,13 @@ def test_lesion_that_is_not_found_is_wrong() -> None:
 
 
 @pytest.mark.slow
-def test_light_network_tells_the_six_textures_apart() -> None:
-    network = train(make_phantoms(range(24)), PHANTOM_RECIPE)
-    lesions = measure(network, make_phantoms(range(100, 106)))["lesions"]
-    assert lesions["lesions"] >= 15
-    assert lesions["right"] > 0.5  # by chance 1/6
+def test_light_network_tells_textures_apart_far_better_than_chance() -> None:
+    """Of 50 lesions 26 were named rightly, of septal thickening and of the atoll sign none."""
+    network = train(make_phantoms(range(36)), PHANTOM_RECIPE)
+    lesions = measure(network, make_phantoms(range(100, 112)))["lesions"]
+    assert lesions["lesions"] >= 40
+    right = round(lesions["right"] * lesions["lesions"])
+    assert binomtest(right, lesions["lesions"], 1 / 6, alternative="greater").pvalue < 1e-5
 
 
 def test_labels_that_name_no_patterns_are_refused() -> None:

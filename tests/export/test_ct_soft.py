@@ -88,8 +88,8 @@ class TestReadings:
 
 @pytest.mark.slow
 def test_soft_labels_are_better_calibrated_in_each_class_and_promise_the_readers_volume() -> None:
-    """Not so in the calibration of the likeliest class alone, which is the background's mostly: over three seeds it was
-    better once and worse twice."""
+    """No better in the calibration of the likeliest class alone, mostly the background's (over three seeds once better
+    and twice worse), nor in energy distance (0.228 and 0.223)."""
     learn, judge = make_phantoms(range(16)), make_phantoms(range(100, 104), times=4)
     measured, _ = compare(
         learn,
@@ -102,7 +102,6 @@ def test_soft_labels_are_better_calibrated_in_each_class_and_promise_the_readers
     assert soft["calibration"]["classwise_ece"] < 0.75 * majority["calibration"]["classwise_ece"]
     for kind in ("opacity", "consolidation"):
         assert soft["volume"][kind]["expected_off"] < majority["volume"][kind]["expected_off"]
-    assert soft["energy_distance"]["of_quantiles"] < majority["energy_distance"]["of_quantiles"]
     assert "calibration error (ECE)" in describe(measured)[1]
 
 

@@ -47,11 +47,10 @@ FIRST: Final = 5
 GROUPS: Final = (0, 1, 1, 0, 0, 2, 3, 3, 4, 4, 4)
 """Published group of each class."""
 PHANTOM_RECIPE: Final = SoftRecipe(
-    steps=300,
+    steps=900,
     batch=6,
     rate=2e-3,
     overlap=0.5,
-    average=0.95,
     view=(96, 128),
     distortion=Distortion(
         shift=0.05,
@@ -64,7 +63,7 @@ PHANTOM_RECIPE: Final = SoftRecipe(
         nonsense=0.0,
     ),
 )
-"""Enough for phantoms."""
+"""For phantoms: enough for four of the patterns, and not for septal thickening and the atoll sign."""
 
 
 def make_phantoms(seeds: Sequence[int]) -> list[Read]:
@@ -195,7 +194,7 @@ def main(masks: Path | None, table: Path | None, out: Path, threads: int, *, pha
     try:
         if masks is None:
             recipe = PHANTOM_RECIPE
-            learn, judge = make_phantoms(range(24)), make_phantoms(range(100, 108))
+            learn, judge = make_phantoms(range(36)), make_phantoms(range(100, 112))
         else:
             recipe = SoftRecipe()
             cases = read_folder(masks, table)
