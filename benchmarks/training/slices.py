@@ -1,7 +1,7 @@
 """Chest CT as the U-Net of the comparison sees it: five groups of tissue, pixels of a scanner's 512x512.
 
 The cases are those that the built-in CT network learns from, at half the scanner's pixels: they are enlarged twice.
-Lungs are found by `bedside_export.recipes.ct_lungs`, opacity is the experts'; its kinds, which nobody drew, go by HU:
+Lungs are found by `bedside_export.recipes.ct.lungs`, opacity is the experts'; its kinds, which nobody drew, go by HU:
 a stand-in that has the published network's classes, and no more.
 """
 
@@ -19,10 +19,10 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
 from bedside_export.ct_rules import RULES
-from bedside_export.recipes.ct_augment import Distortion, consolidate, distort_intensity, place
-from bedside_export.recipes.ct_data import CASES, Fold
-from bedside_export.recipes.ct_lungs import LEFT_OPACITY
-from bedside_export.recipes.ct_opacity import Store
+from bedside_export.recipes.ct.augment import Distortion, consolidate, distort_intensity, place
+from bedside_export.recipes.ct.data import CASES, Fold
+from bedside_export.recipes.ct.lungs import LEFT_OPACITY
+from bedside_export.recipes.ct.opacity import Store
 
 __all__ = ["CLASSES", "HELD_OUT", "Slices", "View", "dice", "group", "read_slices", "to_input"]
 
@@ -60,7 +60,7 @@ class Slices:
     hu: Tensor
     """``(Z, 256, 256)`` int16 HU."""
     labels: Tensor
-    """``(Z, 256, 256)`` uint8, `bedside_export.recipes.ct_lungs.CLASSES`."""
+    """``(Z, 256, 256)`` uint8, `bedside_export.recipes.ct.lungs.CLASSES`."""
 
     def weights(self, view: View) -> Tensor:
         """How often each slice is drawn, ``(Z,)``."""
@@ -115,7 +115,7 @@ def group(hu: Tensor, sides: Tensor) -> Tensor:
 
     Args:
         hu: ``(N, 1, h, w)``.
-        sides: ``(N, h, w)`` int64, `bedside_export.recipes.ct_lungs.CLASSES`.
+        sides: ``(N, h, w)`` int64, `bedside_export.recipes.ct.lungs.CLASSES`.
 
     Returns:
         ``(N, h, w)`` int64.

@@ -22,8 +22,8 @@ from torch import Tensor
 from bedside.cxr import preprocess
 from bedside.radiograph import Header, Radiograph
 from bedside_export.models import load_classifier
-from bedside_export.recipes.cxr_augment import Distortion, distort_exposure, distorted_grid, flip_zones
-from bedside_export.recipes.cxr_data import (
+from bedside_export.recipes.cxr.augment import Distortion, distort_exposure, distorted_grid, flip_zones
+from bedside_export.recipes.cxr.data import (
     NEAR_DUPLICATE,
     ZONE_MAXIMUM,
     Collection,
@@ -33,8 +33,8 @@ from bedside_export.recipes.cxr_data import (
     read_table,
     read_thumbnails,
 )
-from bedside_export.recipes.cxr_learnt import derive_severity
-from bedside_export.recipes.cxr_network import sampling_grid
+from bedside_export.recipes.cxr.learnt import derive_severity
+from bedside_export.recipes.cxr.network import sampling_grid
 from bedside_export.severity import input_rule
 
 __all__ = ["LABELS", "Batch", "Xrays", "read_xrays"]
@@ -64,7 +64,7 @@ class Batch:
     labels: Tensor
     """``(N, 3)`` 0 or 1, `LABELS`."""
     zones: Tensor
-    """``(N, 6)`` 0 to 1, `bedside_export.recipes.cxr_data.ZONES`."""
+    """``(N, 6)`` 0 to 1, `bedside_export.recipes.cxr.data.ZONES`."""
     lungs: Tensor
     """``(N, 7, 7)`` share of each cell inside a lung's box."""
 

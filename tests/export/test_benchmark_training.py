@@ -193,7 +193,7 @@ def test_every_layer_of_the_densenet_reads_rounded_numbers(load: Load) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data")
 def test_patients_that_are_scored_are_not_learnt_from(load: Load) -> None:
-    from bedside_export.recipes.cxr_data import read_collection
+    from bedside_export.recipes.cxr.data import read_collection
 
     pictures, xrays = load("pictures"), load("training.xrays")
     split = xrays.split_patients(read_collection(DATA))

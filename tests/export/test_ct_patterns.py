@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 from bedside_export.errors import ExportError
-from bedside_export.recipes.ct_patterns import (
+from bedside_export.recipes.ct.patterns import (
     CLASSES,
     FIRST,
     GROUPS,
@@ -23,8 +23,8 @@ from bedside_export.recipes.ct_patterns import (
     read_folder,
     train,
 )
-from bedside_export.recipes.ct_phantoms import PATTERNS
-from bedside_export.recipes.ct_soft import Read
+from bedside_export.recipes.ct.phantoms import PATTERNS
+from bedside_export.recipes.ct.soft import Read
 from made_masks import make_scan, write_nifti
 
 

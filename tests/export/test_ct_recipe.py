@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bedside_export.recipes.ct_data import (
+from bedside_export.recipes.ct.data import (
     CASES,
     Bytes,
     Case,
@@ -23,7 +23,7 @@ from bedside_export.recipes.ct_data import (
     read_field,
     to_hu,
 )
-from bedside_export.recipes.ct_lungs import (
+from bedside_export.recipes.ct.lungs import (
     LEFT,
     LEFT_OPACITY,
     RIGHT,

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 
 from bedside.bundle import Input
 from bedside_export.onnx import to_onnx
-from bedside_export.recipes import ct_report as report
-from bedside_export.recipes.ct_augment import MIRRORED, Distortion, consolidate, distort, place
-from bedside_export.recipes.ct_data import AIR_HU, Case, Fold
-from bedside_export.recipes.ct_lungs import CLASSES, LEFT, LEFT_OPACITY, RIGHT, RIGHT_OPACITY
-from bedside_export.recipes.ct_network import STRIDE, WINDOW_HU, OpacityNetwork, build_network, to_input
-from bedside_export.recipes.ct_opacity import main
-from bedside_export.recipes.ct_training import Arrays, Recipe, overlap_loss, train_network
+from bedside_export.recipes.ct import report
+from bedside_export.recipes.ct.augment import MIRRORED, Distortion, consolidate, distort, fade, place
+from bedside_export.recipes.ct.data import AIR_HU, Case, Fold
+from bedside_export.recipes.ct.lungs import CLASSES, LEFT, LEFT_OPACITY, RIGHT, RIGHT_OPACITY
+from bedside_export.recipes.ct.network import STRIDE, WINDOW_HU, OpacityNetwork, build_network, to_input
+from bedside_export.recipes.ct.opacity import main
+from bedside_export.recipes.ct.training import Arrays, Recipe, draw_weights, overlap_loss, train_network
 
 STILL = Distortion(
     shift=0,
@@ -36,6 +36,7 @@ STILL = Distortion(
     sharpness=0,
     noise=0,
     consolidation=0,
+    faint=0,
     nonsense=0,
 )
 
@@ -103,6 +104,30 @@ class TestDistortion:
         assert change.mean() > 50
         assert denser[:, 0][opacity].max() <= 40 + 1e-3
 
+    def test_fading_touches_opacity_only_and_makes_it_fainter_but_not_clearer_than_lung(
+        self, slices: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        hu, labels = slices
+        faded = fade(hu[:, None], labels.long(), Distortion(faint=1.0), chance(3))[:, 0]
+        opacity = labels >= LEFT_OPACITY
+        assert torch.equal(faded[~opacity], hu[~opacity])
+        assert (faded <= hu + 1e-3).all()
+        assert faded[opacity].mean() < hu[opacity].mean() - 20
+        clear = hu[(labels > 0) & ~opacity & (hu < -600)].mean()
+        assert faded[opacity].mean() > clear
+
+    def test_fading_leaves_vessels_in_ground_glass(self) -> None:
+        hu = torch.full((1, 1, 64, 64), -850.0)
+        hu[..., 16:48, 16:48] = -500.0
+        hu[..., 30:33, 16:48] = 0.0  # three pixels thick
+        labels = torch.ones((1, 64, 64), dtype=torch.long)
+        labels[:, 16:48, 16:48] = LEFT_OPACITY
+        faded = fade(hu, labels, Distortion(faint=1.0), chance(1))
+        taken = (hu - faded)[0, 0]
+        assert taken[24, 32] > 10
+        assert float(taken[31, 32]) == pytest.approx(float(taken[25, 32]), rel=0.25)
+        assert faded[0, 0, 31, 32] - faded[0, 0, 24, 32] == pytest.approx(500, rel=0.2)
+
     def test_nonsense_has_no_lung(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
         _, classes = distort(*slices, (192, 256), replace(STILL, nonsense=1), chance())
         assert not classes.any()
@@ -159,6 +184,12 @@ class TestTraining:
         logits = 50.0 * torch.nn.functional.one_hot(labels, len(CLASSES)).permute(0, 3, 1, 2).float()
         assert float(overlap_loss(logits, labels)) < 1e-3
         assert float(overlap_loss(-logits, labels)) > 0.5
+
+    def test_cases_are_drawn_equally_often_however_many_slices_they_have(self) -> None:
+        few, many = torch.ones(2, 4, 4), torch.ones(30, 4, 4)
+        weights = draw_weights([few, many], Recipe(even=True))
+        assert float(weights[:2].sum()) == pytest.approx(float(weights[2:].sum()))
+        assert float(draw_weights([few, many], Recipe(even=False))[:2].sum()) == 2.0
 
     def test_a_step_learns_only_from_the_fold_and_repeats(
         self, slices: tuple[torch.Tensor, torch.Tensor]

@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from bedside_export.ct_rules import TISSUES
-from bedside_export.recipes.ct_augment import MIRRORED, SIDES, Distortion, Kinds, distort
-from bedside_export.recipes.ct_soft import (
+from bedside_export.recipes.ct.augment import MIRRORED, SIDES, Distortion, Kinds, distort
+from bedside_export.recipes.ct.soft import (
     PHANTOM_RECIPE,
     PHANTOM_TISSUES,
     Read,
@@ -24,7 +24,7 @@ from bedside_export.recipes.ct_soft import (
     make_phantoms,
     to_majority,
 )
-from bedside_export.recipes.ct_trainer import soft_loss, to_shares
+from bedside_export.recipes.ct.trainer import soft_loss, to_shares
 from made_masks import make_scan, write_nifti
 
 

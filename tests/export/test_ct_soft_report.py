@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from bedside_export.recipes.ct_phantoms import PATTERNS, make_specimen
-from bedside_export.recipes.ct_soft_readers import Reader, majority, read_specimen
-from bedside_export.recipes.ct_soft_report import (
+from bedside_export.recipes.ct.phantoms import PATTERNS, make_specimen
+from bedside_export.recipes.ct.soft_readers import Reader, majority, read_specimen
+from bedside_export.recipes.ct.soft_report import (
     BINS,
     Reliability,
     energy_distance,

@@ -22,10 +22,10 @@ from bedside_export.finetuning.networks import plain, sided, sided_folded
 from bedside_export.finetuning.plan import freeze, views
 from bedside_export.finetuning.run import Run
 from bedside_export.finetuning.state import STATE
-from bedside_export.recipes.ct_augment import Distortion, Kinds
-from bedside_export.recipes.ct_cases import HELD_OUT, TEST, TRAIN, Entry
-from bedside_export.recipes.ct_masks import Masked
-from bedside_export.recipes.ct_network import to_input
+from bedside_export.recipes.ct.augment import Distortion, Kinds
+from bedside_export.recipes.ct.cases import HELD_OUT, TEST, TRAIN, Entry
+from bedside_export.recipes.ct.masks import Masked
+from bedside_export.recipes.ct.network import to_input
 from made_masks import TISSUES, Small, make_scan
 
 STILL = Distortion(

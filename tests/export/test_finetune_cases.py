@@ -11,8 +11,8 @@ from PIL import Image
 
 from bedside_export.ct_rules import TISSUES as KNOWN
 from bedside_export.errors import ExportError
-from bedside_export.recipes.ct_cases import Entry, list_cases, split_cases
-from bedside_export.recipes.ct_masks import Masked, Rules, check_apart, read_masked
+from bedside_export.recipes.ct.cases import Entry, list_cases, split_cases
+from bedside_export.recipes.ct.masks import Masked, Rules, check_apart, read_masked
 from made_masks import PIXEL_MM, SLICE_MM, TISSUES, make_scan, write_case, write_nifti
 
 RULES = Rules(TISSUES, None)

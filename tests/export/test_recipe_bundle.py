@@ -15,10 +15,10 @@ from bedside.backends import open_backend
 from bedside.bundle import Bundle
 from bedside.contract import APPEARANCES
 from bedside.golden import load_golden
-from bedside_export.recipes.cxr_bundle import build_bundle, draft_bundle
-from bedside_export.recipes.cxr_network import SeverityNetwork
-from bedside_export.recipes.cxr_quality_engines import compare_decisions
-from bedside_export.recipes.cxr_quality_network import QualityNetwork
+from bedside_export.recipes.cxr.bundle import build_bundle, draft_bundle
+from bedside_export.recipes.cxr.network import SeverityNetwork
+from bedside_export.recipes.cxr.quality.engines import compare_decisions
+from bedside_export.recipes.cxr.quality.network import QualityNetwork
 
 
 def measured() -> dict[str, Any]:

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from bedside_export.onnx import to_onnx
-from bedside_export.recipes import cxr_report as report
-from bedside_export.recipes.cxr_augment import Distortion, distorted_grid, flip_zones
-from bedside_export.recipes.cxr_data import (
+from bedside_export.recipes.cxr import report
+from bedside_export.recipes.cxr.augment import Distortion, distorted_grid, flip_zones
+from bedside_export.recipes.cxr.data import (
     NEAR_DUPLICATE,
     OTHER_HALF,
     Collection,
@@ -31,17 +31,17 @@ from bedside_export.recipes.cxr_data import (
     read_thumbnails,
     split,
 )
-from bedside_export.recipes.cxr_exposure import Colours, Equalise
-from bedside_export.recipes.cxr_learnt import derive_severity, relate_severity, severity_targets
-from bedside_export.recipes.cxr_network import (
+from bedside_export.recipes.cxr.exposure import Colours, Equalise
+from bedside_export.recipes.cxr.learnt import derive_severity, relate_severity, severity_targets
+from bedside_export.recipes.cxr.network import (
     MAP_SIZE,
     SCALES,
     LungBox,
     SeverityNetwork,
     sampling_grid,
 )
-from bedside_export.recipes.cxr_targets import INPUT, Arrays, input_square, place
-from bedside_export.recipes.cxr_training import (
+from bedside_export.recipes.cxr.targets import INPUT, Arrays, input_square, place
+from bedside_export.recipes.cxr.training import (
     Recipe,
     train_finder,
     train_network,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bedside_export.recipes.cxr_augment import Distortion, distorted_grid
-from bedside_export.recipes.cxr_data import Collection, DataError, Picture, Split
-from bedside_export.recipes.cxr_learnt import severity_pictures, severity_targets
-from bedside_export.recipes.cxr_network import MAP_SIZE, SeverityNetwork, sampling_grid
-from bedside_export.recipes.cxr_opacity import OpacityHeads, features_of, opacity_of, read_opacity_masks
-from bedside_export.recipes.cxr_targets import Arrays
+from bedside_export.recipes.cxr.augment import Distortion, distorted_grid
+from bedside_export.recipes.cxr.data import Collection, DataError, Picture, Split
+from bedside_export.recipes.cxr.learnt import severity_pictures, severity_targets
+from bedside_export.recipes.cxr.network import MAP_SIZE, SeverityNetwork, sampling_grid
+from bedside_export.recipes.cxr.opacity import OpacityHeads, features_of, opacity_of, read_opacity_masks
+from bedside_export.recipes.cxr.targets import Arrays
 
 
 class TestMasks:

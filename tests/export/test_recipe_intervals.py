@@ -15,8 +15,8 @@ from PIL import Image
 
 from bedside.bundle import Bundle
 from bedside.contract import WIDENING_NOTES, Widening
-from bedside_export.recipes import cxr_intervals
-from bedside_export.recipes.cxr_conformal import (
+from bedside_export.recipes.cxr import intervals
+from bedside_export.recipes.cxr.conformal import (
     KINDS,
     Errors,
     calibrate,
@@ -25,7 +25,7 @@ from bedside_export.recipes.cxr_conformal import (
     errors_of,
     offset,
 )
-from bedside_export.recipes.cxr_data import (
+from bedside_export.recipes.cxr.data import (
     ZONES,
     Collection,
     DataError,
@@ -35,10 +35,10 @@ from bedside_export.recipes.cxr_data import (
     read_thumbnails,
     split,
 )
-from bedside_export.recipes.cxr_degradations import DEGRADATIONS, score_degraded
-from bedside_export.recipes.cxr_report import Prediction, write_predictions
-from bedside_export.recipes.cxr_trials import AS_TAKEN, Trial, read_trials, write_trials
-from bedside_export.recipes.cxr_widening import FEWEST, measure_notes, measure_views, needed
+from bedside_export.recipes.cxr.degradations import DEGRADATIONS, score_degraded
+from bedside_export.recipes.cxr.report import Prediction, write_predictions
+from bedside_export.recipes.cxr.trials import AS_TAKEN, Trial, read_trials, write_trials
+from bedside_export.recipes.cxr.widening import FEWEST, measure_notes, measure_views, needed
 
 
 def prediction(
@@ -230,12 +230,12 @@ class TestManifest:
         trials = [Trial(AS_TAKEN, (), prediction(i, 0.5)) for i in range(20)]
         trials += [Trial("a", ("dark-image",), prediction(i, 0.75)) for i in range(20)]
         trials += [Trial("b", ("clipped-black",), prediction(i, 0.75)) for i in range(FEWEST - 1)]
-        found = cxr_intervals.measure_intervals(predictions, training, trials)
+        found = intervals.measure_intervals(predictions, training, trials)
         return {**found, "views": measure_views(rows)}
 
     def test_bundle_takes_what_was_measured(self) -> None:
         measured = json.loads(json.dumps(self.measured()))
-        interval, further = cxr_intervals.intervals_of(measured, "extent")
+        interval, further = intervals.intervals_of(measured, "extent")
         assert (interval.level, further.level) == (0.8, 0.9)
         assert interval.below == interval.above == round(measured["extent"][0]["offset"], 4)
         pictures = measured["extent"][0]["pictures"]
@@ -246,16 +246,16 @@ class TestManifest:
         scores = tuple(
             replace(score, interval=first, further=tuple(rest))
             for score in manifest.scores
-            for first, *rest in [cxr_intervals.intervals_of(measured, score.name)]
+            for first, *rest in [intervals.intervals_of(measured, score.name)]
         )
         assert replace(manifest, scores=scores).scores[0].further == (further,)
 
     def test_projections_are_left_out_where_ap_was_not_measured(self) -> None:
         measured = {**self.measured(), "views": measure_views(by_brixia("PA", 0.5, 30))}
-        assert cxr_intervals.intervals_of(measured, "extent")[0].views == {}
+        assert intervals.intervals_of(measured, "extent")[0].views == {}
 
     def test_card_tells_levels_factors_and_what_was_not_measured(self) -> None:
-        told = cxr_intervals.describe(self.measured())
+        told = intervals.describe(self.measured())
         assert "| extent | 80% | ± " in told
         assert "| AP | 20 | 2.00 and 2.00 | 2.00 and 2.00 |" in told
         assert "| dark-image | 20 | 1.50 and 1.50 | 1.50 and 1.50 |" in told
@@ -377,10 +377,10 @@ def test_command_writes_and_prints_what_it_found(tmp_path: Path, capsys: pytest.
         for p in pictures
     ]
     write_predictions(tmp_path / "predictions.csv", rows)
-    cxr_intervals.main(["--data", str(tmp_path), "--measured", str(tmp_path)])
-    written = json.loads((tmp_path / cxr_intervals.FILE).read_text(encoding="utf-8"))
+    intervals.main(["--data", str(tmp_path), "--measured", str(tmp_path)])
+    written = json.loads((tmp_path / intervals.FILE).read_text(encoding="utf-8"))
     assert [each["level"] for each in written["opacity"]] == [0.8, 0.9]
     told = capsys.readouterr().out
-    assert cxr_intervals.describe(written) in told
+    assert intervals.describe(written) in told
     assert "| extent | 90% | mondrian |" in told
     assert all(code in told for code in WIDENING_NOTES)

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from bedside.contract import APPEARANCES
-from bedside_export.recipes.cxr_data import Collection, DataError, Picture
-from bedside_export.recipes.cxr_network import INPUT_SIZE, SeverityNetwork
-from bedside_export.recipes.cxr_quality import answer_fold
-from bedside_export.recipes.cxr_quality_data import FOLDS, HELD_OUT, Chests, Others, assign_folds
-from bedside_export.recipes.cxr_quality_drawn import DRAWN, DRAWN_SIDE, draw
-from bedside_export.recipes.cxr_quality_network import POOL, SIDE, CheckedNetwork, QualityNetwork
-from bedside_export.recipes.cxr_quality_packages import PACKAGES, Package, read_members, read_pictures
-from bedside_export.recipes.cxr_quality_report import (
+from bedside_export.recipes.cxr.data import Collection, DataError, Picture
+from bedside_export.recipes.cxr.network import INPUT_SIZE, SeverityNetwork
+from bedside_export.recipes.cxr.quality.appearance import answer_fold
+from bedside_export.recipes.cxr.quality.data import FOLDS, HELD_OUT, Chests, Others, assign_folds
+from bedside_export.recipes.cxr.quality.drawn import DRAWN, DRAWN_SIDE, draw
+from bedside_export.recipes.cxr.quality.network import POOL, SIDE, CheckedNetwork, QualityNetwork
+from bedside_export.recipes.cxr.quality.packages import PACKAGES, Package, read_members, read_pictures
+from bedside_export.recipes.cxr.quality.report import (
     FRONTAL,
     HANDLED,
     PHANTOM,
@@ -30,9 +30,9 @@ from bedside_export.recipes.cxr_quality_report import (
     describe,
     summarise,
 )
-from bedside_export.recipes.cxr_quality_training import Recipe, shrink, train_network
-from bedside_export.recipes.cxr_quality_volumes import Body, cut_planes, cut_slices, project_sides
-from bedside_export.recipes.cxr_quality_warp import PLAIN, SPOILS, show
+from bedside_export.recipes.cxr.quality.training import Recipe, shrink, train_network
+from bedside_export.recipes.cxr.quality.volumes import Body, cut_planes, cut_slices, project_sides
+from bedside_export.recipes.cxr.quality.warp import PLAIN, SPOILS, show
 
 
 @pytest.fixture(autouse=True)

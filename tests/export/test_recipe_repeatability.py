@@ -15,23 +15,23 @@ import torch
 from PIL import Image
 
 from bedside.bundle import Interval, Score
-from bedside_export.recipes.cxr_changes import Change, changes_of, measure_changes
-from bedside_export.recipes.cxr_data import Collection, DataError, Picture, read_collection
-from bedside_export.recipes.cxr_network import SeverityNetwork
-from bedside_export.recipes.cxr_repeatability import (
+from bedside_export.recipes.cxr.changes import Change, changes_of, measure_changes
+from bedside_export.recipes.cxr.data import Collection, DataError, Picture, read_collection
+from bedside_export.recipes.cxr.network import SeverityNetwork
+from bedside_export.recipes.cxr.repeatability import (
     Series,
     main,
     measure_observers,
     measure_repeatability,
     repeat,
 )
-from bedside_export.recipes.cxr_repeatability_report import (
+from bedside_export.recipes.cxr.repeatability_report import (
     FILE,
     describe,
     read_repeatability,
     with_repeatability,
 )
-from bedside_export.recipes.cxr_retake import Retake, retake
+from bedside_export.recipes.cxr.retake import Retake, retake
 from bedside_export.recipes.spread import LEVEL, measure_spread
 
 STILL = Retake(crop=0, rotation=0, gamma=0, window=0, noise=0, resolution=1)

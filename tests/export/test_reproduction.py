@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bedside.bundle import Bundle
 from bedside_export.draft import METRICS_FILE
-from bedside_export.recipes.cxr_bundle import draft_bundle
+from bedside_export.recipes.cxr.bundle import draft_bundle
 from bedside_export.recipes.reproduction import Move, reproduce, to_text
 from bedside_export.writer import Draft, write_bundle
 from test_recipe_bundle import measured

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bedside_export.golden import golden_inputs
-from bedside_export.recipes.cxr_network import SeverityNetwork
-from bedside_export.recipes.cxr_targets import INPUT
+from bedside_export.recipes.cxr.network import SeverityNetwork
+from bedside_export.recipes.cxr.targets import INPUT
 from bedside_export.rounding import WEIGHT_BITS, round_weights
 
 

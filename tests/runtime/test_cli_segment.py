@@ -11,22 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
-import bedside
 from bedside.nifti.reading import read_labels
 from bedside.nifti.writing import NiftiWriter
 from bedside.sample_ct import datasets
 from bedside.scan import Grid
 from bedside.segmentation import UNREAD
 from command_line import draw, invoke, run, start
+from schemas import make_validator
 from tiny_bundle import make_bundle
 from tiny_ct_bundle import make_ct_bundle
 
 SIDE, SLICES = 96, 40
+VALIDATOR = make_validator("opacification-1")
 
 
 def small_grid(step_mm: float = 8.0) -> Grid:
@@ -60,18 +60,12 @@ def write(folder: Path, slices: list[Any], name: str = "image") -> Path:
     return folder
 
 
-def schema() -> dict[str, Any]:
-    path = Path(bedside.__file__).parent / "schemas" / "opacification-1.schema.json"
-    loaded: dict[str, Any] = json.loads(path.read_bytes())
-    return loaded
-
-
 def answer(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
     """The one JSON line of a run."""
     done = invoke("segment", *arguments, "--json")
     assert done.exit_code == code, done.stderr
     record: dict[str, Any] = json.loads(done.stdout)
-    jsonschema.validate(record, schema())
+    VALIDATOR.validate(record)
     return record
 
 
@@ -91,7 +85,7 @@ def test_series_is_told_and_written(series: Path, bundle: Path, tmp_path: Path) 
     written = sorted(path.name.rsplit("-", 1)[1] for path in (tmp_path / "out").iterdir())
     assert written == ["labels.nii.gz", "report.png", "result.json"]
     record = json.loads(next((tmp_path / "out").glob("*-result.json")).read_bytes())
-    jsonschema.validate(record, schema())
+    VALIDATOR.validate(record)
     assert record["read_share"] == 1
     assert record["series"].startswith("2.25.")
     assert record["peak_memory_mib"] <= record["predicted_memory_mib"]
@@ -310,7 +304,7 @@ def test_bad_input_is_refused_in_one_line_and_writes_no_mask(
     done = invoke("segment", path, "--bundle", bundle, "--out", out, "--json")
     assert done.exit_code == 1
     record = json.loads(done.stdout)
-    jsonschema.validate(record, schema())
+    VALIDATOR.validate(record)
     assert record["error"]["code"] == code
     assert record["volumes"] is None
     assert done.stderr.count("\n") == 1

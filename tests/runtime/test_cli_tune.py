@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from bedside.bundle import Bundle
 from bedside.tuning import Plans, key_for
 from command_line import draw, draw_many, invoke, run
+from schemas import make_validator
 from tiny_bundle import Network, golden_images, make_bundle
 from tiny_ct_bundle import make_ct_bundle
-
-SCHEMA = json.loads(files("bedside").joinpath("schemas/tuning-1.schema.json").read_text(encoding="utf-8"))
 
 REFERENCE = ("--backend", "onnxruntime", "--precision", "fp32", "--rounds", "1")
 OTHER = ("--backend", "openvino", "--precision", "fp32", "--rounds", "1")
@@ -79,7 +76,7 @@ def test_json_keeps_to_its_schema(bundle: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0
     (line,) = done.stdout.splitlines()
     record: dict[str, Any] = json.loads(line)
-    Draft202012Validator(SCHEMA).validate(record)
+    make_validator("tuning-1").validate(record)
     assert Path(record["plan"]).is_file()
     assert [each["verdict"] for each in record["candidates"]] == ["passed", "not here"]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 from PIL import Image
 
 from bedside import Bundle, CxrScorer
@@ -17,6 +15,7 @@ from bedside.backends import FakeBackend
 from bedside.device import StateReader, Watch
 from bedside.segmenter import CtSegmenter
 from made_devices import make_container, make_jetson, write_files
+from schemas import make_validator
 from tiny_bundle import Network, make_bundle
 from tiny_ct_bundle import make_ct_bundle
 
@@ -25,8 +24,7 @@ ALERT = {"sys/class/thermal/cooling_device2/cur_state": "1\n"}  # gpu-throttle-a
 
 def check(record: dict[str, Any]) -> dict[str, Any]:
     name = record["schema"].removeprefix("bedside.").replace("/", "-")
-    text = files("bedside").joinpath(f"schemas/{name}.schema.json").read_text(encoding="utf-8")
-    Draft202012Validator(json.loads(text)).validate(json.loads(json.dumps(record, allow_nan=False)))
+    make_validator(name).validate(json.loads(json.dumps(record, allow_nan=False)))
     return record
 
 

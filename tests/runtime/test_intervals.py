@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 from PIL import Image
 
 from bedside import Bundle, BundleError, CxrScorer
@@ -25,11 +23,10 @@ from bedside.manifest import Manifest
 from bedside.radiograph import Finding
 from bedside.tables import csv_header, csv_row
 from command_line import invoke
+from schemas import make_validator
 from tiny_bundle import Network, make_bundle, read_manifest, seal
 
-VALIDATOR = Draft202012Validator(
-    json.loads(files("bedside").joinpath("schemas/severity-1.schema.json").read_text(encoding="utf-8"))
-)
+VALIDATOR = make_validator("severity-1")
 VIEWS = {"PA": Widening(1.0, 48), "AP": Widening(1.5, 29), "AP SUPINE": Widening(2.0, 18)}
 NOTES = {"clipped-white": Widening(1.25, 40), "inverted-looking": Widening(3.0, 60)}
 NARROW = Interval(0.8, 0.5, 0.75, "made up", NOTES, VIEWS)

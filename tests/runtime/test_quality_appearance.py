@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 from PIL import Image
 
 from bedside import Bundle, BundleError, CxrScorer, RefusedError
@@ -22,12 +20,11 @@ from bedside.errors import CODES
 from bedside.inputs import Inputs
 from bedside.quality import APPEARS, check_appearance
 from command_line import invoke
+from schemas import make_validator
 from tiny_bundle import Network, make_bundle
 
 NETWORK = Network(appearance=True)
-SCHEMA = Draft202012Validator(
-    json.loads(files("bedside").joinpath("schemas/severity-1.schema.json").read_text(encoding="utf-8"))
-)
+VALIDATOR = make_validator("severity-1")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +89,7 @@ def test_refused_picture_has_no_score_but_says_what_it_looks_like(scorer: CxrSco
     assert result.severity is None
     assert result.appearance["inverted"] > result.appearance["frontal"]
     record = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    SCHEMA.validate(record)
+    VALIDATOR.validate(record)
     assert record["appearance"].keys() == {"frontal", "inverted", "other"}
 
 

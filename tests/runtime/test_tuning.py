@@ -9,12 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from bedside.backends import BACKENDS, EngineInfo, Tuning
 from bedside.bundle import Bundle
@@ -37,12 +35,12 @@ from bedside.tuning.bench import Bench, make_input
 from bedside.tuning.candidates import BY_EXACTNESS
 from bedside.tuning.outcome import NOISE, rank
 from bedside.verification import Agreement, Verdict
+from schemas import make_validator
 from tiny_bundle import MODEL, SIDE, make_bundle, read_manifest, seal
 from tiny_ct_bundle import make_ct_bundle
 from tuned_engines import opener_of
 
-SCHEMA = json.loads(files("bedside").joinpath("schemas/tuning-1.schema.json").read_text(encoding="utf-8"))
-VALIDATOR = Draft202012Validator(SCHEMA)
+VALIDATOR = make_validator("tuning-1")
 FP32 = ("onnxruntime", "fp32")
 OTHER = ("openvino", "fp32")
 HALF = ("openvino", "bf16")
@@ -383,10 +381,6 @@ def test_engines_that_memory_would_not_hold_together_take_turns(bundle: Bundle) 
 
 
 # JSON
-
-
-def test_schema_is_a_schema() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
 
 
 def test_report_keeps_to_the_schema(bundle: Bundle, tmp_path: Path) -> None:

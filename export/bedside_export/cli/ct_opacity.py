@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bedside_export.cli.console import PATH, read_text, say
+from bedside_export.cli.console import PATH, say
+from bedside_export.cli.options import (
+    check_terms,
+    check_window,
+    make_naming,
+    make_window,
+    naming_options,
+    parse_pair,
+    window_options,
+)
 
 if TYPE_CHECKING:
     from bedside_export.ct_opacity import Request
-    from bedside_export.ct_rules import Window
     from bedside_export.tissue_report import TissueReport
 
-__all__ = ["export_opacity", "parse_pair"]
-
-
-def parse_pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tuple[float, float] | None]:
-    """What makes two numbers with a comma, or one for both if ``alone``, of an option."""
-
-    def parse(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[float, float] | None:
-        if value is None:
-            return None
-        try:
-            numbers = [kind(part) for part in value.split(",")]
-        except ValueError:
-            numbers = []
-        if len(numbers) == 1 and alone:
-            numbers *= 2
-        if len(numbers) != 2 or not all(math.isfinite(number) for number in numbers):
-            one = "one number, or " if alone else ""
-            raise click.BadParameter(f"{value!r} is not {one}two with a comma")
-        return numbers[0], numbers[1]
-
-    return parse
+__all__ = ["export_opacity"]
 
 
 @click.command("ct-opacity")
@@ -59,17 +45,7 @@ def parse_pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tu
     metavar="NAME|JSON",
     help="The classes: l3-groups, l3-classes, sides, or a file with a list of name, opacity, lung, side.",
 )
-@click.option(
-    "--input",
-    "rule",
-    type=click.Choice(["l3-unet", "lung-window"]),
-    help="Input rule of a published network. [default: l3-unet, unless --window is given]",
-)
-@click.option(
-    "--window", callback=parse_pair(float, alone=False), metavar="LOW,HIGH", help="HU are clipped to this."
-)
-@click.option("--mean", type=float, metavar="HU", help="With --window: subtracted after clipping.")
-@click.option("--std", type=float, metavar="HU", help="With --window: divided by.")
+@window_options(default="l3-unet, unless --window is given")
 @click.option(
     "--tile",
     callback=parse_pair(int, alone=True),
@@ -107,11 +83,7 @@ def parse_pair(kind: Callable[[str], float], *, alone: bool) -> Callable[..., tu
 @click.option("--fixed", is_flag=True, help="Make the graph for this tile only.")
 @click.option("--out", type=PATH, required=True, metavar="DIR|FILE.zip", help="The bundle to write.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-@click.option("--name", help="Name of the bundle. [default: after the network]")
-@click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
-@click.option("--licence", metavar="SPDX", help="Terms of the weights. [default: unknown, no commercial use]")
-@click.option("--licence-text", type=PATH, metavar="FILE", help="The terms in full; needs --licence.")
-@click.option("--commercial-use", is_flag=True, help="The terms allow commercial use; needs --licence.")
+@naming_options(name="network", terms="Terms of the weights. [default: unknown, no commercial use]")
 def export_opacity(**options: Any) -> None:
     """Export a CT bundle: tissues of slices, from which lung and opacity are measured.
 
@@ -124,11 +96,8 @@ def export_opacity(**options: Any) -> None:
 
     Every engine installed here is compared with PyTorch before the bundle is written. Not for clinical use.
     """  # noqa: D301 - the escape is click's mark for lines that are not to be wrapped
-    if options["licence"] is None and (options["licence_text"] is not None or options["commercial_use"]):
-        raise click.UsageError("--licence-text and --commercial-use go with --licence SPDX; add it")
-    own = (options["window"], options["mean"], options["std"])
-    if own != (None, None, None) and (None in own or options["rule"] is not None):
-        raise click.UsageError("--window, --mean and --std go together, and without --input")
+    check_terms(options)
+    check_window(options)
     say("loading PyTorch")
     from bedside_export.ct_opacity import export_ct  # noqa: PLC0415 - PyTorch takes seconds; --help does not
 
@@ -143,16 +112,14 @@ def export_opacity(**options: Any) -> None:
 
 def _request(options: dict[str, Any]) -> Request:
     from bedside_export.ct_opacity import Request  # noqa: PLC0415
-    from bedside_export.ct_rules import read_tissues  # noqa: PLC0415
-    from bedside_export.severity import Naming  # noqa: PLC0415
+    from bedside_export.ct_rules import RULES, read_tissues  # noqa: PLC0415
 
-    text_file: Path | None = options["licence_text"]
     return Request(
         arch=options["arch"],
         checkpoint=options["checkpoint"],
         prefix=options["prefix"],
         tissues=read_tissues(options["tissues"]),
-        window=_window(options),
+        window=make_window(options) or RULES["l3-unet"],
         tile=options["tile"],
         overlap=options["overlap"],
         context=options["context"],
@@ -160,23 +127,8 @@ def _request(options: dict[str, Any]) -> Request:
         skip=options["skip"],
         multiple=options["multiple"],
         fixed=options["fixed"],
-        naming=Naming(
-            options["name"],
-            options["version"],
-            options["licence"],
-            None if text_file is None else read_text(text_file),
-            options["commercial_use"],
-        ),
+        naming=make_naming(options),
     )
-
-
-def _window(options: dict[str, Any]) -> Window:
-    from bedside_export.ct_rules import RULES, Window  # noqa: PLC0415
-
-    if options["window"] is None:
-        return RULES[options["rule"] or "l3-unet"]
-    low, high = options["window"]
-    return Window(low, high, options["mean"], options["std"])
 
 
 def _describe(report: TissueReport) -> Iterator[str]:

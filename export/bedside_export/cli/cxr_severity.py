@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bedside_export.cli.console import PATH, read_text, say
+from bedside_export.cli.console import PATH, say
+from bedside_export.cli.options import check_terms, make_naming, naming_options
 from bedside_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -87,11 +88,7 @@ class Request:
 )
 @click.option("--out", type=PATH, required=True, metavar="DIR|FILE.zip", help="The bundle to write.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-@click.option("--name", help="Name of the bundle. [default: after the weights]")
-@click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
-@click.option("--licence", metavar="SPDX", help="Terms of the bundle. [default: those of the weights]")
-@click.option("--licence-text", type=PATH, metavar="FILE", help="The terms in full; needs --licence.")
-@click.option("--commercial-use", is_flag=True, help="The terms allow commercial use; needs --licence.")
+@naming_options(name="weights", terms="Terms of the bundle. [default: those of the weights]")
 def export_severity(**options: Any) -> None:
     """Export a chest X-ray severity bundle: score, activation map and pathologies in one network.
 
@@ -118,14 +115,13 @@ def _export(request: Request) -> Parity:
     say("loading PyTorch and the weights")
     from bedside_export.golden import golden_inputs  # noqa: PLC0415 - PyTorch takes seconds; --help does not
     from bedside_export.models import load_classifier  # noqa: PLC0415
-    from bedside_export.severity import Naming, draft_severity  # noqa: PLC0415
+    from bedside_export.severity import draft_severity  # noqa: PLC0415
     from bedside_export.writer import check_free, write_bundle  # noqa: PLC0415
 
     check_free(request.out, force=request.force)
-    text = None if request.licence_text is None else read_text(request.licence_text)
+    naming = make_naming(asdict(request))
     classifier = load_classifier(request.weights, kind=request.weights_kind, cache=request.cache)
     head, network = _make_network(request, classifier)
-    naming = Naming(request.name, request.version, request.licence, text, request.commercial_use)
     draft = draft_severity(classifier, head, naming)
     say("making test pictures from the phantom")
     images = golden_inputs(draft.input)
@@ -147,8 +143,7 @@ def _check(request: Request) -> None:
         raise click.UsageError(
             "--extent-head and --opacity-head go with --head v2; add it, or leave them out"
         )
-    if request.licence is None and (request.licence_text is not None or request.commercial_use):
-        raise click.UsageError("--licence-text and --commercial-use go with --licence SPDX; add it")
+    check_terms(asdict(request))
 
 
 def _make_network(request: Request, classifier: Classifier) -> tuple[SeverityHead, nn.Module]:

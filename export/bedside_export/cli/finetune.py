@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bedside_export.cli.console import PATH, read_text, say
-from bedside_export.cli.ct_opacity import parse_pair
+from bedside_export.cli.console import PATH, say
+from bedside_export.cli.options import (
+    check_terms,
+    check_window,
+    make_naming,
+    make_window,
+    naming_options,
+    parse_pair,
+    window_options,
+)
 from bedside_export.errors import ExportError
 
 if TYPE_CHECKING:
     from bedside_export.finetuning import Learner, Outcome, Plan, Wanted
-    from bedside_export.recipes.ct_masks import Masked
+    from bedside_export.recipes.ct.masks import Masked
 
 __all__ = ["finetune"]
 
@@ -69,10 +77,7 @@ TISSUES = "tissues.json"
     help="Share of a source's patients to hold out, at least one of two.",
 )
 @click.option("--tissues", metavar="NAME|JSON", help="As of ct-opacity. [default: of the network]")
-@click.option("--input", "rule", type=click.Choice(["l3-unet", "lung-window"]), help="As of ct-opacity.")
-@click.option("--window", callback=parse_pair(float, alone=False), metavar="LOW,HIGH", help="The same.")
-@click.option("--mean", type=float, metavar="HU", help="With --window.")
-@click.option("--std", type=float, metavar="HU", help="With --window.")
+@window_options(default="the built-in network's, else l3-unet")
 @click.option(
     "--spacing",
     callback=parse_pair(float, alone=True),
@@ -104,11 +109,7 @@ TISSUES = "tissues.json"
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="Weights, report and tissues.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted or finished training in --out.")
 @click.option("--bundle", type=PATH, metavar="DIR|FILE.zip", help="Write the bundle at once, too.")
-@click.option("--name", help="Name of the bundle. [default: after the network]")
-@click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
-@click.option("--licence", metavar="SPDX", help="Terms of the new weights. [default: unknown]")
-@click.option("--licence-text", type=PATH, metavar="FILE", help="The terms in full; needs --licence.")
-@click.option("--commercial-use", is_flag=True, help="The terms allow commercial use; needs --licence.")
+@naming_options(name="network", terms="Terms of the new weights. [default: unknown]")
 def finetune(**options: Any) -> None:
     """Fine-tune a CT network on your own masks; measure each source before and after.
 
@@ -172,11 +173,8 @@ def finetune(**options: Any) -> None:
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    if options["licence"] is None and (options["licence_text"] is not None or options["commercial_use"]):
-        raise click.UsageError("--licence-text and --commercial-use go with --licence SPDX; add it")
-    own = (options["window"], options["mean"], options["std"])
-    if own != (None, None, None) and (None in own or options["rule"] is not None):
-        raise click.UsageError("--window, --mean and --std go together, and without --input")
+    check_terms(options)
+    check_window(options)
     if options["old_table"] is not None and options["old"] is None:
         raise click.UsageError("--old-table goes with --old")
     if (options["out"] / REPORT).exists() and not options["restart"]:
@@ -186,20 +184,14 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _wanted(options: dict[str, Any]) -> Wanted:
-    from bedside_export.ct_rules import RULES, Window, read_tissues  # noqa: PLC0415
+    from bedside_export.ct_rules import read_tissues  # noqa: PLC0415
     from bedside_export.finetuning import Wanted  # noqa: PLC0415
 
-    window = None
-    if options["window"] is not None:
-        low, high = options["window"]
-        window = Window(low, high, options["mean"], options["std"])
-    elif options["rule"] is not None:
-        window = RULES[options["rule"]]
     return Wanted(
         options["source"],
         options["network"],
         tissues=None if options["tissues"] is None else read_tissues(options["tissues"]),
-        window=window,
+        window=make_window(options),
         spacing_mm=options["spacing"],
         tile=options["tile"],
         prefix=options["prefix"],
@@ -207,8 +199,8 @@ def _wanted(options: dict[str, Any]) -> Wanted:
 
 
 def _read(options: dict[str, Any], learner: Learner) -> tuple[list[Masked], list[Masked]]:
-    from bedside_export.recipes.ct_cases import list_cases, split_cases  # noqa: PLC0415
-    from bedside_export.recipes.ct_masks import Rules, read_masked  # noqa: PLC0415
+    from bedside_export.recipes.ct.cases import list_cases, split_cases  # noqa: PLC0415
+    from bedside_export.recipes.ct.masks import Rules, read_masked  # noqa: PLC0415
 
     rules = Rules(learner.tissues, learner.spacing_mm, options["labels"])
     listed = []
@@ -300,9 +292,7 @@ def _export_command(learner: Learner, out: Path) -> str:
 
 def _write_bundle(options: dict[str, Any], learner: Learner) -> None:
     from bedside_export.ct_opacity import Request, export_ct  # noqa: PLC0415
-    from bedside_export.severity import Naming  # noqa: PLC0415
 
-    text: Path | None = options["licence_text"]
     request = Request(
         arch=learner.arch,
         checkpoint=str(options["out"] / "network.pt"),
@@ -310,13 +300,7 @@ def _write_bundle(options: dict[str, Any], learner: Learner) -> None:
         window=learner.window,
         tile=learner.tile,
         spacing_mm=learner.spacing_mm,
-        naming=Naming(
-            options["name"],
-            options["version"],
-            options["licence"],
-            None if text is None else read_text(text),
-            options["commercial_use"],
-        ),
+        naming=make_naming(options),
     )
     export_ct(request, out=options["bundle"], say=say)
 

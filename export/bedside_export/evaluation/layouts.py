@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bedside_export.errors import ExportError
-from bedside_export.recipes.cxr_data import mend_patient
+from bedside_export.recipes.cxr.data import mend_patient
 from bedside_export.scores import ScoreTable, read_rows, read_scores
 
 __all__ = ["MIN_PATIENTS", "Known", "check_patients", "read_layout", "read_metadata"]

@@ -158,7 +158,7 @@ def outcome_of_recipe(path: Path, table: ScoreTable) -> Outcome:
 
     Args:
         path: CSV with the columns ``seed``, ``image``, ``extent`` (0 to 8) and ``opacity`` (0 to 6), a row for each
-            split and picture held out, as `bedside_export.recipes.cxr_severity` writes it. Pictures that the
+            split and picture held out, as `bedside_export.recipes.cxr.severity` writes it. Pictures that the
             table doesn't hold are left out; scores are clipped as a runtime does it.
         table: The scored pictures.
 

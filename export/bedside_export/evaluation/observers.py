@@ -27,7 +27,7 @@ from bedside.comparison.quantities import Quantity, measure_agreement
 from bedside_export.errors import ExportError
 from bedside_export.evaluation.layouts import Known, read_metadata
 from bedside_export.evaluation.statistics import LEVEL, draw_patients
-from bedside_export.recipes.cxr_data import mend_patient
+from bedside_export.recipes.cxr.data import mend_patient
 from bedside_export.scores import read_rows
 
 __all__ = [
@@ -281,7 +281,7 @@ def read_extents(path: Path, readings: Readings) -> Float:
     """Each picture's mean predicted extent ``(N,)`` over the splits that held it out; NaN where none did.
 
     Args:
-        path: CSV with the columns ``seed``, ``image`` and ``extent``, as `bedside_export.recipes.cxr_severity` writes
+        path: CSV with the columns ``seed``, ``image`` and ``extent``, as `bedside_export.recipes.cxr.severity` writes
             it.
         readings: The pictures.
 

@@ -15,9 +15,9 @@ from bedside_export.finetuning.networks import Learner
 from bedside_export.finetuning.plan import Plan
 from bedside_export.finetuning.run import OLD, Run
 from bedside_export.finetuning.state import fingerprint, load_state, save_state, save_weights
-from bedside_export.recipes.ct_augment import Kinds
-from bedside_export.recipes.ct_cases import HELD_OUT, TRAIN
-from bedside_export.recipes.ct_masks import Masked, check_apart
+from bedside_export.recipes.ct.augment import Kinds
+from bedside_export.recipes.ct.cases import HELD_OUT, TRAIN
+from bedside_export.recipes.ct.masks import Masked, check_apart
 
 __all__ = ["WEIGHTS", "Outcome", "adapt"]
 

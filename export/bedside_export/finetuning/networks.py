@@ -24,7 +24,7 @@ from bedside_export.ct_checkpoint import fill
 from bedside_export.ct_models import build_network
 from bedside_export.ct_rules import RULES, TISSUES, Window
 from bedside_export.errors import ExportError
-from bedside_export.recipes.ct_network import PIXEL_MM, SIDES, STRIDE, WINDOW_HU, OpacityNetwork
+from bedside_export.recipes.ct.network import PIXEL_MM, SIDES, STRIDE, WINDOW_HU, OpacityNetwork
 from bedside_export.weights import read_weights
 
 __all__ = ["BUILT_IN", "Learner", "Wanted", "open_learner", "plain", "plain_folded", "sided", "sided_folded"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from bedside_export.errors import ExportError
-from bedside_export.recipes.ct_augment import Distortion
+from bedside_export.recipes.ct.augment import Distortion
 
 __all__ = ["Plan", "freeze", "views"]
 

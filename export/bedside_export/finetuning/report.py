@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from bedside.contract import Tissue
 from bedside_export.finetuning.networks import Learner
-from bedside_export.recipes.ct_inference import find_shares
-from bedside_export.recipes.ct_masks import Masked
-from bedside_export.recipes.ct_soft_readers import majority
+from bedside_export.recipes.ct.inference import find_shares
+from bedside_export.recipes.ct.masks import Masked
+from bedside_export.recipes.ct.soft_readers import majority
 
 __all__ = ["SPREAD", "describe", "measure_case", "score", "summarise"]
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from bedside_export.finetuning import report
 from bedside_export.finetuning.networks import Learner
 from bedside_export.finetuning.plan import Plan, freeze, views
-from bedside_export.recipes.ct_augment import Kinds
-from bedside_export.recipes.ct_cases import HELD_OUT, TRAIN
-from bedside_export.recipes.ct_masks import Masked
-from bedside_export.recipes.ct_trainer import Course, Scans, Trainer, draw, make_groups, soft_loss
+from bedside_export.recipes.ct.augment import Kinds
+from bedside_export.recipes.ct.cases import HELD_OUT, TRAIN
+from bedside_export.recipes.ct.masks import Masked
+from bedside_export.recipes.ct.trainer import Course, Scans, Trainer, draw, make_groups, soft_loss
 
 __all__ = ["Best", "Run"]
 

@@ -9,6 +9,7 @@
     islands       the few nodes that have to stay float32, found by trying
     gauge         how far an engine's answers are from the reference's
     workbench     a bundle under trial, and engines that run it
+    trials        every engine at every precision, on what no calibration has seen
     variants      all of it, from a bundle to a bundle
     report        what came of it: the parity report
 

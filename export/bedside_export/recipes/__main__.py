@@ -16,16 +16,12 @@ import click
 import torch
 
 from bedside.bundle import Bundle
-from bedside_export.recipes import (
-    ct_bundle,
-    ct_opacity,
-    cxr_bundle,
-    cxr_intervals,
-    cxr_quality,
-    cxr_repeatability,
-    cxr_severity,
-)
-from bedside_export.recipes.cxr_card import NAME
+from bedside_export.recipes.ct import bundle as ct_bundle
+from bedside_export.recipes.ct import opacity
+from bedside_export.recipes.cxr import bundle as cxr_bundle
+from bedside_export.recipes.cxr import intervals, repeatability, severity
+from bedside_export.recipes.cxr.card import NAME
+from bedside_export.recipes.cxr.quality import appearance
 from bedside_export.recipes.reproduction import reproduce
 
 BUNDLE = "bundle"
@@ -49,13 +45,13 @@ def main() -> None:
 def cxr(data: Path, lung_masks: Path | None, others: Path | None, out: Path, threads: int) -> None:
     """Severity and quality network, their measurements, intervals, repeatability, and the bundle."""
     torch.set_num_threads(threads)
-    cxr_severity.evaluate(data, out, lung_masks=lung_masks)
-    cxr_severity.train(data, out, lung_masks=lung_masks)
+    severity.evaluate(data, out, lung_masks=lung_masks)
+    severity.train(data, out, lung_masks=lung_masks)
     if others is not None:
-        cxr_quality.evaluate(data, others, out)
-        cxr_quality.train(data, others, out)
-    cxr_repeatability.main(["--data", str(data), "--splits", str(out), "--threads", str(threads)])
-    cxr_intervals.main(["--data", str(data), "--measured", str(out)])
+        appearance.evaluate(data, others, out)
+        appearance.train(data, others, out)
+    repeatability.main(["--data", str(data), "--splits", str(out), "--threads", str(threads)])
+    intervals.main(["--data", str(data), "--measured", str(out)])
     _finish(cxr_bundle.main, NAME, data, out)
 
 
@@ -67,8 +63,8 @@ def ct(data: Path, out: Path, threads: int) -> None:
     """Tissue network, its measurement, and the bundle."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    ct_opacity.evaluate(data, out)
-    ct_opacity.train(data, out)
+    opacity.evaluate(data, out)
+    opacity.train(data, out)
     _finish(ct_bundle.main, ct_bundle.NAME, data, out)
 
 

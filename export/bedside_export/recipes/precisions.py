@@ -22,9 +22,9 @@ from bedside_export.precision.material import Material, make_material, prepare_s
 from bedside_export.precision.process import MOST, write_quantised
 from bedside_export.precision.report import EngineTrial
 from bedside_export.precision.variants import Options, add_precisions
-from bedside_export.recipes.ct_data import CASES, read_case
-from bedside_export.recipes.ct_network import PIXEL_MM
-from bedside_export.recipes.cxr_data import read_collection
+from bedside_export.recipes.ct.data import CASES, read_case
+from bedside_export.recipes.ct.network import PIXEL_MM
+from bedside_export.recipes.cxr.data import read_collection
 
 __all__ = ["PRECISIONS", "add_to_bundle"]
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bedside_export.recipes.cxr_data import DataError
+from bedside_export.recipes.cxr.data import DataError
 
 __all__ = ["LEVEL", "measure_spread"]
 

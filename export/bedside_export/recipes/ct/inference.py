@@ -1,0 +1,43 @@
+"""A network's probabilities over a scan, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import Tensor, nn
+
+from bedside_export.recipes.ct.data import AIR_HU
+
+__all__ = ["Prepare", "find_shares"]
+
+Prepare = Callable[[Tensor], Tensor]
+"""From HU to what the network takes."""
+_AT_ONCE: Final = 8
+"""Slices."""
+
+
+@torch.no_grad()
+def find_shares(network: nn.Module, hu: Tensor, prepare: Prepare, *, multiple: int) -> Iterator[Tensor]:
+    """Probabilities of a scan, a few slices at a time: memory doesn't grow with it.
+
+    Args:
+        network: ``(N, 1, h, w)`` -> logits ``(N, K, h, w)``; is left in evaluation mode.
+        hu: ``(Z, Y, X)`` HU.
+        prepare: From HU to the network's input.
+        multiple: Of which height and width have to be; air is put around.
+
+    Yields:
+        ``(n, K, Y, X)`` float32 on the CPU, in order.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    height, width = hu.shape[-2:]
+    low, left = ((-side % multiple) // 2 for side in (height, width))
+    high, right = -height % multiple - low, -width % multiple - left
+    for slices in hu.split(_AT_ONCE):
+        padded = F.pad(slices.float(), (left, right, low, high), value=AIR_HU)
+        logits = network(prepare(padded)[:, None].to(device))
+        yield logits[..., low : low + height, left : left + width].softmax(1).float().cpu()
