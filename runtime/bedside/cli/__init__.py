@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bedside.cli.bench import bench
 from bedside.cli.build import build
 from bedside.cli.bundles import bundles
 from bedside.cli.compare import compare
@@ -58,5 +59,18 @@ def main() -> None:
     """Edge inference for chest imaging: scores chest X-rays, and segments chest CT."""
 
 
-for _command in (score, segment, compare, trend, bundles, inspect, verify, tune, build, doctor, sample):
+for _command in (
+    score,
+    segment,
+    compare,
+    trend,
+    bundles,
+    inspect,
+    verify,
+    tune,
+    bench,
+    build,
+    doctor,
+    sample,
+):
     main.add_command(_command)

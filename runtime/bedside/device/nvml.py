@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bedside.device.tree import Tree
 
-__all__ = ["Gpu", "GpuState", "Nvml", "open_nvml", "read_driver", "read_driver_files"]
+__all__ = ["Gpu", "GpuEnergy", "GpuState", "Nvml", "open_nvml", "read_driver", "read_driver_files"]
 
 _SLOWDOWNS: Final = {
     0x08: "hardware slowdown",
@@ -52,6 +52,16 @@ class GpuState:
     """Of the chip."""
     slowdowns: tuple[str, ...] | None
     """Why its clocks are held down; empty if they are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuEnergy:
+    """What a GPU used and uses; None where it does not tell."""
+
+    joules: float | None
+    """Since the driver was loaded: from Volta on."""
+    watts: float | None
+    """Now; from Ampere on, the mean of about the last second (NVML API reference, nvmlDeviceGetPowerUsage)."""
 
 
 class Nvml:
@@ -107,6 +117,22 @@ class Nvml:
                 )
             )
         return tuple(states)
+
+    def read_energy(self) -> tuple[GpuEnergy, ...]:
+        """What each GPU used and uses, in the same order."""
+        module = self._module
+        count = getattr(module, "nvmlDeviceGetTotalEnergyConsumption", None)
+        read = []
+        for handle in self._handles:
+            millijoules = None if count is None else self._ask(count, handle)
+            milliwatts = self._ask(module.nvmlDeviceGetPowerUsage, handle)
+            read.append(
+                GpuEnergy(
+                    joules=None if millijoules is None else millijoules / 1e3,
+                    watts=None if milliwatts is None else milliwatts / 1e3,
+                )
+            )
+        return tuple(read)
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """An answer of NVML; None where this GPU or driver has none."""

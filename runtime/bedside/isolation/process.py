@@ -20,10 +20,11 @@ from bedside.isolation.wire import MAX_BYTES, pack, unpack
 __all__ = ["EngineProcess", "ProcessEndedError"]
 
 _BOOT: Final = (
-    "import sys; sys.path[:] = sys.argv[5:]; "
-    "from bedside.isolation.worker import main; main(*map(int, sys.argv[1:5]))"
+    "import importlib, sys; module, count, *rest = sys.argv[1:]; count = int(count); sys.path[:] = rest[count:]; "
+    "importlib.import_module(module).main(*map(int, rest[:count]))"
 )
 """Modules come from where this process has them: ``-m`` would look into the working directory first."""
+_WORKER: Final = "bedside.isolation.worker"
 _LOOK_S: Final = 1.0
 """How often the process is looked at while nothing comes from it: something that it started may hold its end open."""
 _END_S: Final = 5.0
@@ -42,16 +43,18 @@ class ProcessEndedError(Exception):
 
 
 class EngineProcess:
-    """A fresh interpreter that runs `bedside.isolation.worker`, in a session and process group of its own.
+    """A fresh interpreter that runs a worker, in a session and process group of its own.
 
     Args:
-        shared: Descriptors of the input's and the outputs' memory; stay open here.
+        shared: Descriptors of memory that both see, such as the input's and the outputs'; stay open here.
+        module: Of the worker, whose ``main`` is called with the descriptors of the channel and of the lifeline, and
+            with ``shared``.
 
     Raises:
         BackendError: ``engine-failed`` if no process can be started.
     """
 
-    def __init__(self, shared: tuple[int, int]) -> None:
+    def __init__(self, shared: Sequence[int] = (), module: str = _WORKER) -> None:
         if not sys.executable:
             raise BackendError(
                 "engine-unsupported", "this Python can't start another; run the engine in its own process"
@@ -62,7 +65,11 @@ class EngineProcess:
         given = (theirs.fileno(), lifeline, *shared)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
-                [sys.executable, "-c", _BOOT, *map(str, given), *map(os.path.abspath, sys.path)],
+                [
+                    *(sys.executable, "-c", _BOOT, module, str(len(given))),
+                    *(str(descriptor) for descriptor in given),
+                    *(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100 - of strings, "" too
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -25,7 +25,7 @@ from bedside.isolation.memory import ALIGNMENT, SharedMemory
 from bedside.isolation.wire import MAX_BYTES, pack, pack_error, unpack, unpack_tuning
 from bedside.warmup import usual_shape, warm_up
 
-__all__ = ["main"]
+__all__ = ["end_with", "main"]
 
 _EXPENDABLE: Final = "500"
 """Added to the share of memory, in thousandths, by which the system chooses what to kill where memory runs out: an
@@ -44,7 +44,7 @@ def main(channel: int, lifeline: int, given: int, answers: int) -> None:
         given: Descriptor of the memory that inputs lie in.
         answers: Descriptor of the memory for outputs.
     """
-    _end_with(lifeline)
+    end_with(lifeline)
     for descriptor in (channel, lifeline, given, answers):
         os.set_inheritable(descriptor, False)
     with suppress(OSError):  # a container may forbid it
@@ -131,7 +131,7 @@ class _Server:
         self._send({"error": pack_error(problem)})
 
 
-def _end_with(lifeline: int) -> None:
+def end_with(lifeline: int) -> None:
     """Have the system kill this process and its group once nobody holds the other end of ``lifeline``.
 
     The signal of a descriptor that has become ready (fcntl(2), F_SETSIG) comes also while the engine hangs or holds the

@@ -1,0 +1,395 @@
+"""The measurement as a whole, on studies that take no time and on real ones in this process."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bedside.backends import FakeBackend
+from bedside.bench import Listener, Outcome, Request, Settings, measure, settings_for
+from bedside.bench.figures import STAGES, Idle
+from bedside.bench.loadgen import find_loadgen
+from bedside.bench.session import _scratch
+from bedside.bench.study import Order, Studies
+from bedside.bench.traffic import OWN
+from bedside.bundle import Bundle
+from bedside.device import Machine
+from bedside.errors import BackendError, BundleError, InputError, OutputError, RefusedError
+from bedside.sample_ct import datasets
+from bedside.scan import Grid
+from command_line import draw, draw_many
+from made_bench import FAILED, PASSED, MadeClock, MadeSubject, make_rapl, spend
+from schemas import make_validator
+from tiny_bundle import Network, make_bundle
+from tiny_ct_bundle import ThresholdNetwork, make_ct_bundle
+
+VALIDATOR = make_validator("bench-1")
+FEW = Settings(duration_s=0.0, queries=5, starts=0, idles=(), server=False, idle_power_s=0.0)
+"""Nothing that starts a process or waits."""
+NO_METERS: tuple[list[Any], tuple[str, ...]] = ([], ("no meter",))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(make_bundle(tmp_path_factory.mktemp("bundle") / "tiny"))
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> MadeClock:
+    """A clock that nobody waits for."""
+    clock = MadeClock()
+    monkeypatch.setattr("bedside.bench.generators.Clock", lambda check: clock)
+    return clock
+
+
+def run(
+    bundle: Bundle, subject: MadeSubject, paths: tuple[Path, ...], settings: Settings = FEW, **options: Any
+) -> Outcome:
+    request = Request(inputs=paths, settings=settings, generator="bedside")
+    return measure(bundle, request, open_subject=subject, meters=NO_METERS, **options)
+
+
+def test_everything_is_measured_and_told(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    subject = MadeSubject((10.0,), still)
+    settings = replace(FEW, queries=100, server=True, idles=(Idle(10.0, 2),), search_steps=3)
+    outcome = run(bundle, subject, tuple(draw_many(tmp_path, 3)), settings)
+    found = outcome.run
+    assert outcome.error is None
+    assert (found.valid, found.complete, found.reasons) == (True, True, ())
+    assert found.parity == PASSED
+    assert [each.name for each in found.scenarios[:2]] == ["single-stream", "offline"]
+    assert {each.name for each in found.scenarios[2:]} == {"server"}
+    assert found.search is not None
+    assert found.search.bound_ms == pytest.approx(50.0)
+    assert found.search.bound_from == "5 times the median of the single stream"
+    assert {each.generator for each in found.scenarios} == {OWN}
+    (start,) = found.starts
+    assert (start.kind, len(start.total_ms)) == ("after 10 s", 2)
+    assert start.total_ms == pytest.approx((10.0, 10.0))
+    assert [each.shape for each in found.samples] == [(100, 80), (101, 80), (102, 80)]
+    assert found.peak_memory_mib == 100.0
+    assert "not of MLPerf's length" in " ".join(found.notes)
+    assert not found.energy.measured
+    assert subject.closed
+    VALIDATOR.validate(found.to_json())
+
+
+def test_result_holds_no_name_of_a_file(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    path = draw(tmp_path / "Doe^Jane.png")
+    text = str(run(bundle, MadeSubject(clock=still), (path,)).run.to_json())
+    assert "Doe" not in text
+    assert str(tmp_path) not in text
+
+
+def test_engine_that_dies_costs_the_rest_and_no_more(
+    bundle: Bundle, still: MadeClock, tmp_path: Path
+) -> None:
+    def fail(number: int) -> None:
+        if number == 9:  # one to warm up, five of the stream, three of the offline run
+            raise BackendError("engine-crashed", "the process died of SIGSEGV; try another engine")
+
+    found = run(bundle, MadeSubject(clock=still, fail=fail), (draw(tmp_path / "a.png"),))
+    stream, offline = found.run.scenarios
+    assert (len(stream.queries.samples), stream.complete) == (5, True)
+    assert (len(offline.queries.samples), offline.complete) == (3, False)
+    assert (found.run.valid, found.run.complete) == (False, False)
+    assert "engine-crashed" in found.run.reasons[0]
+    assert isinstance(found.error, BackendError)
+    VALIDATOR.validate(found.run.to_json())
+
+
+def test_ctrl_c_keeps_what_was_finished(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    def report(phase: str, done: int, total: int) -> None:
+        if (phase, done) == ("offline", 2):
+            raise KeyboardInterrupt
+
+    found = run(bundle, MadeSubject(clock=still), (draw(tmp_path / "a.png"),), listener=Listener(report))
+    assert isinstance(found.error, KeyboardInterrupt)
+    assert [len(each.queries.samples) for each in found.run.scenarios] == [5, 2]
+    assert (found.run.valid, found.run.complete) == (True, False)
+    assert found.run.reasons == ("it was interrupted",)
+    VALIDATOR.validate(found.run.to_json())
+
+
+@pytest.mark.parametrize(
+    ("parity", "told"),
+    [
+        (FAILED, "extent is off by 0.5, at most 0.01 is allowed; opacity is off by what is not finite"),
+        (BackendError("engine-failed", "no kernel; use another"), "the golden inputs were not run"),
+    ],
+)
+def test_engine_that_answers_wrong_is_not_valid(
+    bundle: Bundle, still: MadeClock, tmp_path: Path, parity: Any, told: str
+) -> None:
+    found = run(bundle, MadeSubject(clock=still, parity=parity), (draw(tmp_path / "a.png"),)).run
+    assert not found.valid
+    assert told in " ".join(found.reasons)
+
+
+@pytest.mark.parametrize(("throttled", "valid"), [(True, False), (False, True), (None, True)])
+def test_machine_that_throttled_is_not_valid(
+    bundle: Bundle,
+    still: MadeClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    throttled: bool | None,
+    valid: bool,
+) -> None:
+    seen = Machine(
+        "A processor", temperature_c=99.0, throttled=throttled, reasons=("core heat",) if throttled else ()
+    )
+    monkeypatch.setattr("bedside.device.watch.Span.machine", property(lambda self: seen))
+    found = run(bundle, MadeSubject(clock=still), (draw(tmp_path / "a.png"),)).run
+    assert found.valid is valid
+    assert (found.conditions.throttled, found.conditions.hottest_c) == (throttled, 99.0)
+    assert any("core heat" in reason for reason in found.reasons) is (throttled is True)
+    assert any("does not tell whether" in note for note in found.notes) is (throttled is None)
+
+
+def test_no_picture_is_told(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    (tmp_path / "readme.md").write_text("nothing to see")
+    with pytest.raises(InputError, match="no picture") as caught:
+        run(bundle, MadeSubject(clock=still), (tmp_path,))
+    assert caught.value.code == "not-found"
+
+
+def test_one_picture_is_enough_and_said(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    found = run(bundle, MadeSubject(clock=still), (draw(tmp_path / "a.png"),)).run
+    assert set(found.scenarios[0].queries.samples) == {0}
+    assert any("one input alone" in note for note in found.notes)
+
+
+def test_pictures_without_an_answer_are_left_out(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    draw_many(tmp_path, 3)
+    refused = RefusedError("wrong-view", "a lateral view; give a frontal one")
+    subject = MadeSubject(clock=still, refused={"000.png": refused, "001.png": refused})
+    found = run(bundle, subject, (tmp_path,)).run
+    assert found.left_out == {"wrong-view": 2}
+    assert set(subject.studies) == {2}
+    assert set(found.scenarios[0].queries.samples) == {0}
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "a lateral view"), (3, "none of 3 inputs")])
+def test_nothing_but_such_pictures_is_an_error(
+    bundle: Bundle, still: MadeClock, tmp_path: Path, count: int, told: str
+) -> None:
+    paths = tuple(draw_many(tmp_path, count))
+    refused = RefusedError("wrong-view", "a lateral view; give a frontal one")
+    with pytest.raises(InputError, match=told):
+        run(bundle, MadeSubject(clock=still, refused=dict.fromkeys((p.name for p in paths), refused)), paths)
+
+
+def test_engine_that_can_do_no_study_is_an_error(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    def fail(number: int) -> None:
+        raise BackendError("engine-failed", "no kernel; use another")
+
+    with pytest.raises(BackendError):
+        run(bundle, MadeSubject(clock=still, fail=fail), tuple(draw_many(tmp_path, 2)))
+
+
+def test_many_pictures_are_thinned_out_evenly(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(130):
+        (folder / f"{number:03}.png").write_bytes(b"-")
+    subject = MadeSubject(clock=still)
+    run(bundle, subject, (folder,))
+    assert len(subject.paths) == 64
+    assert (subject.paths[0].name, subject.paths[-1].name) == ("000.png", "127.png")
+
+
+def test_full_disk_in_the_middle_keeps_the_run(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    def fail(number: int) -> None:
+        if number == 4:
+            raise OutputError("disk-full", "the output can't be written; free space")
+
+    found = run(bundle, MadeSubject(clock=still, fail=fail), (draw(tmp_path / "a.png"),))
+    assert isinstance(found.error, OutputError)
+    assert len(found.run.scenarios[0].queries.samples) == 3
+    assert not found.run.valid
+
+
+def test_scratch_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError) as caught, _scratch(tmp_path / "file"):
+        pass
+    assert caught.value.code == "output-not-writable"
+
+
+def test_scratch_folder_is_taken_away(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    request = Request(inputs=(draw(tmp_path / "a.png"),), settings=FEW, generator="bedside", scratch=scratch)
+    measure(bundle, request, open_subject=MadeSubject(clock=still), meters=NO_METERS)
+    assert list(scratch.iterdir()) == []
+
+
+def test_bound_that_a_study_alone_exceeds_is_not_searched(
+    bundle: Bundle, still: MadeClock, tmp_path: Path
+) -> None:
+    settings = replace(FEW, server=True, latency_bound_ms=5.0)
+    found = run(bundle, MadeSubject((10.0,), still), (draw(tmp_path / "a.png"),), settings).run
+    assert found.search is not None
+    assert (found.search.best_per_second, found.search.bound_from) == (None, "asked for")
+    assert not [each for each in found.scenarios if each.name == "server"]
+
+
+def test_energy_of_the_studies_is_told(
+    bundle: Bundle, still: MadeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bedside.bench.meters import RaplMeter
+    from bedside.device.tree import Tree
+
+    root = make_rapl(tmp_path / "root")
+    spent = [1_000_000]
+
+    def fail(number: int) -> None:
+        spent[0] += 2_000_000  # 2 J a study, and none without
+        spend(root, "intel-rapl:0", spent[0])
+
+    settings = replace(FEW, idle_power_s=0.01)
+    request = Request(inputs=(draw(tmp_path / "a.png"),), settings=settings, generator="bedside")
+    subject = MadeSubject(clock=still, fail=fail)
+    found = measure(bundle, request, open_subject=subject, meters=([RaplMeter(Tree(root))], ("no GPU",))).run
+    assert found.energy.measured
+    assert found.energy.reason == "no GPU"
+    assert found.energy.counted[0] == "rapl package-0"
+    assert [each.scenario for each in found.energy.studies] == ["single-stream", "offline"]
+    assert [each.per_study_j for each in found.energy.studies] == pytest.approx([2.0, 2.0], rel=1e-3)
+
+
+def test_settings_are_short_and_shorter_for_ct() -> None:
+    assert settings_for("cxr-severity").duration_s < 600
+    assert settings_for("ct-opacity").queries < settings_for("cxr-severity").queries
+    assert not settings_for("ct-opacity").server
+    assert settings_for("cxr-severity", quick=True).queries < settings_for("cxr-severity").queries
+
+
+class LocalSubject(Studies):
+    """Real studies in this process, on an engine that is none."""
+
+    def __init__(self, order: Order, engine: FakeBackend) -> None:
+        super().__init__(order, lambda bundle, request: engine)
+
+    def __enter__(self) -> LocalSubject:
+        """Return itself."""
+        return self
+
+    def peak_bytes(self) -> int | None:
+        """Not told."""
+        return None
+
+
+def local(respond: Callable[..., Any]) -> Callable[[Order], LocalSubject]:
+    return lambda order: LocalSubject(order, FakeBackend(respond))
+
+
+def test_x_rays_are_scored_from_file_to_result(bundle: Bundle, tmp_path: Path) -> None:
+    paths = (draw(tmp_path / "small.png"), draw(tmp_path / "large.png", shape=(300, 280)))
+    request = Request(inputs=paths, settings=FEW, generator="bedside", scratch=tmp_path)
+    opened = local(lambda inputs: Network().run(inputs["image"]))
+    found = measure(bundle, request, open_subject=opened, meters=NO_METERS).run
+    assert found.valid
+    assert found.engine.backend == "fake"
+    assert {each.shape for each in found.samples} == {(96, 80), (300, 280)}
+    assert [each.bytes for each in found.samples] == [path.stat().st_size for path in paths]
+    stream = found.scenarios[0].queries
+    assert set(stream.stages_ms) == set(STAGES)
+    for number, service in enumerate(stream.service_ms):
+        assert 0 < service <= stream.latency_ms[number] + 0.01
+        assert sum(column[number] for column in stream.stages_ms.values()) == pytest.approx(service, abs=0.02)
+
+
+@pytest.mark.skipif(find_loadgen() is None, reason="needs mlcommons-loadgen")
+def test_mlperfs_own_generator_issues_the_queries(bundle: Bundle, tmp_path: Path) -> None:
+    settings = replace(FEW, queries=20, server=True, latency_bound_ms=5000.0, search_steps=1)
+    seen: list[str] = []
+
+    def report(phase: str, done: int, total: int) -> None:
+        seen.append(phase)
+        if phase.startswith("server") and done == 2:
+            raise KeyboardInterrupt  # its generator would go on for 100 s
+
+    request = Request(
+        inputs=tuple(draw_many(tmp_path / "many", 3)),
+        settings=settings,
+        generator="loadgen",
+        scratch=tmp_path,
+    )
+    opened = local(lambda inputs: Network().run(inputs["image"]))
+    found = measure(bundle, request, Listener(report), open_subject=opened, meters=NO_METERS)
+    assert isinstance(found.error, KeyboardInterrupt)
+    assert {each.generator for each in found.run.scenarios} == {find_loadgen()}
+    stream, offline, server = found.run.scenarios
+    assert (len(stream.queries.samples), stream.complete) == (20, True)
+    assert (len(offline.queries.samples), offline.complete) == (20, True)
+    assert (len(server.queries.samples), server.complete) == (2, False)
+    assert set(stream.queries.samples) | set(offline.queries.samples) == {0, 1, 2}
+
+
+def test_ct_is_segmented_from_files_to_result(tmp_path: Path) -> None:
+    opened = Bundle.open(make_ct_bundle(tmp_path / "ct"))
+    folder = tmp_path / "series"
+    folder.mkdir()
+    slices, side, pixel = 20, 48, 8.0
+    edge = -pixel * (side - 1) / 2
+    affine = [[0, 0, pixel, edge], [0, pixel, 0, edge], [16.0, 0, 0, -185.0], [0, 0, 0, 1]]
+    grid = Grid((slices, side, side), np.array(affine))
+    for number, dataset in enumerate(datasets(grid=grid)):
+        dataset.save_as(folder / f"{number}.dcm")
+    request = Request(
+        inputs=(folder,),
+        settings=replace(FEW, queries=1, offline=False),
+        generator="bedside",
+        scratch=tmp_path,
+    )
+    network = ThresholdNetwork()
+    found = measure(
+        opened, request, open_subject=local(lambda inputs: network.run(inputs["slice"])), meters=NO_METERS
+    ).run
+    assert found.overlapping
+    assert (found.samples[0].shape, found.samples[0].files) == ((20, 48, 48), 20)
+    stream = found.scenarios[0].queries
+    assert all(
+        min(stream.stages_ms[stage]) > 0 for stage in ("read", "decode", "inference", "interpret", "write")
+    )
+
+
+def test_altered_bundle_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    order = Order(bundle.location, "0" * 64, "onnxruntime", None, None, None, None, str(tmp_path))
+    with pytest.raises(BundleError) as caught:
+        Studies(order)
+    assert caught.value.code == "bundle-altered"
+
+
+def test_failed_write_is_told_with_its_code(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    request = Request(
+        inputs=(draw(tmp_path / "a.png"),), settings=FEW, generator="bedside", scratch=tmp_path / "scratch"
+    )
+    opened = local(lambda inputs: Network().run(inputs["image"]))
+    monkeypatch.setattr("bedside.results.journal.os.write", full)
+    with pytest.raises(OutputError) as caught:
+        measure(bundle, request, open_subject=opened, meters=NO_METERS)
+    assert caught.value.code == "disk-full"
+
+
+def test_wall_clock_that_jumps_is_not_measured(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = iter(range(2_000_000_000, 0, -86_400))
+    monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
+    request = Request(inputs=(draw(tmp_path / "a.png"),), settings=FEW, generator="bedside", scratch=tmp_path)
+    opened = local(lambda inputs: Network().run(inputs["image"]))
+    found = measure(bundle, request, open_subject=opened, meters=NO_METERS).run
+    assert all(0 < each < 60_000 for scenario in found.scenarios for each in scenario.queries.latency_ms)
