@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from bedside.bundle import Input
 from bedside_export.onnx import to_onnx
 from bedside_export.recipes.ct import report
 from bedside_export.recipes.ct.augment import MIRRORED, Distortion, consolidate, distort, fade, place
-from bedside_export.recipes.ct.data import AIR_HU, Case, Fold
+from bedside_export.recipes.ct.data import AIR_HU, Case, DataError, Fold
+from bedside_export.recipes.ct.inference import find_shares
 from bedside_export.recipes.ct.lungs import CLASSES, LEFT, LEFT_OPACITY, RIGHT, RIGHT_OPACITY
+from bedside_export.recipes.ct.neighbours import gather_neighbours
 from bedside_export.recipes.ct.network import STRIDE, WINDOW_HU, OpacityNetwork, build_network, to_input
-from bedside_export.recipes.ct.opacity import main
+from bedside_export.recipes.ct.opacity import Store, main, train_fold
 from bedside_export.recipes.ct.training import Arrays, Recipe, draw_weights, overlap_loss, train_network
 
 STILL = Distortion(
@@ -178,6 +180,43 @@ class TestNetwork:
         assert torch.allclose(y[:, LEFT] - y[:, RIGHT], y[:, LEFT_OPACITY] - y[:, RIGHT_OPACITY], atol=1e-5)
 
 
+class TestNeighbours:
+    def test_slices_at_the_ends_stand_in_for_those_beyond(self) -> None:
+        hu = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
+        found = gather_neighbours(hu, torch.tensor([0, 2, 3]), 1)
+        assert found.shape == (3, 3, 2, 2)
+        assert found[:, :, 0, 0].tolist() == [[0, 0, 1], [1, 2, 3], [2, 3, 3]]
+
+    def test_cases_in_a_row_keep_to_themselves_and_steps_are_in_slices(self) -> None:
+        hu = torch.arange(6.0)[:, None, None]
+        ends = torch.tensor([0, 0, 3]), torch.tensor([2, 2, 5])
+        rows, steps = torch.tensor([1, 2, 3]), torch.tensor([0, 2, 1])
+        found = gather_neighbours(hu, rows, 1, steps=steps, ends=ends)
+        assert found[:, :, 0, 0].tolist() == [[1, 1, 1], [0, 2, 2], [3, 3, 4]]
+
+    def test_neighbours_are_distorted_alike(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        hu, labels = slices
+        how = replace(Distortion(), noise=0)
+        stacks = hu[:, None].expand(-1, 3, -1, -1)
+        views, classes = distort(stacks, labels, (96, 96), how, chance(5))
+        assert views.shape == (4, 3, 96, 96)
+        assert classes.shape == (4, 96, 96)
+        assert torch.allclose(views[:, 0], views[:, 2])
+
+    def test_network_learns_with_neighbours_and_finds_with_them(
+        self, slices: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        mine = Arrays(slices[0].short(), slices[1])
+        recipe = replace(Recipe(), steps=1, batch=2, context=1)
+        network = train_network(Fold(("001",), None), {"001": mine}, recipe, imagenet=False)
+        found = report.find(network, mine.hu[:2].float())
+        assert found.labels.shape == (2, 256, 256)
+        assert network.context == 1
+        shares = torch.cat(list(find_shares(network, mine.hu[:3], to_input, multiple=STRIDE, context=1)))
+        some = find_shares(network, mine.hu[:3], to_input, multiple=STRIDE, context=1, rows=torch.tensor([2]))
+        assert torch.allclose(shares[2:], next(some), atol=1e-5)
+
+
 class TestTraining:
     def test_overlap_loss_of_the_truth_is_nought(self, slices: tuple[torch.Tensor, torch.Tensor]) -> None:
         labels = slices[1].long()
@@ -203,6 +242,17 @@ class TestTraining:
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
         start = build_network()
         assert torch.equal(first.sides.weight, start.sides.weight)
+
+    def test_fold_that_is_there_by_the_same_recipe_is_not_trained_again(self, tmp_path: Path) -> None:
+        recipe = replace(Recipe(), context=1)
+        torch.save(build_network(1).state_dict(), tmp_path / "network.pt")
+        notes = {"recipe": json.loads(json.dumps(asdict(recipe))), "seconds": 7.0}
+        (tmp_path / "training.json").write_text(json.dumps(notes))
+        nothing = Store(tmp_path / "no data")
+        network, seconds = train_fold(Fold(("001",), "002"), nothing, tmp_path, recipe)
+        assert (network.context, seconds) == (1, 7.0)
+        with pytest.raises(DataError):
+            train_fold(Fold(("001",), "002"), nothing, tmp_path, replace(recipe, steps=1))
 
 
 class TestReport:

@@ -30,7 +30,7 @@ from made_masks import TISSUES, Small, make_scan
 
 STILL = Distortion(
     shift=0.02, scale=0, stretch=0, rotation=0, mirror=0.5, crop=0, level=5, contrast=0, density=0, sharpness=0,
-    noise=0, consolidation=0, nonsense=0,
+    noise=0, consolidation=0, faint=0, nonsense=0,
 )  # fmt: skip
 PLAN = Plan(steps=40, batch=6, rate=3e-2, every=10, patience=4, average=0.8, distortion=STILL)
 
@@ -90,6 +90,13 @@ class TestAdapting:
         measured = report.measure_case(again, case(4, TEST), learner())
         assert measured["opacity_dice"] == row_of(outcome.rows, "A", TEST)["opacity_dice_after"]
         assert adapt(learner(), cases(), PLAN, tmp_path) == outcome
+
+    def test_network_with_neighbours_is_trained_and_measured_with_them(self, tmp_path: Path) -> None:
+        wide = replace(learner(), network=Small(3, len(TISSUES)), context=1)
+        outcome = adapt(wide, cases(), replace(PLAN, steps=2, every=2), tmp_path)
+        assert outcome.steps == 2
+        weight = wide.network.state_dict()["first.0.weight"]
+        assert (weight[:, [0, 2]] != Small(3, len(TISSUES)).state_dict()["first.0.weight"][:, [0, 2]]).all()
 
     def test_same_seed_same_weights(self, tmp_path: Path) -> None:
         found = []
@@ -228,7 +235,8 @@ class TestNetworks:
         from bedside.backends import open_backend
         from bedside.bundle import Bundle
 
-        hu = torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(0)) * 1400 - 1100
+        channels = 2 * found.context + 1
+        hu = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0)) * 1400 - 1100
         assert torch.allclose(found.prepare(hu), to_input(hu), atol=1e-6)
         engine = open_backend("onnxruntime", Bundle.open("ct-opacity-lite"))
         expected = engine.run({"slice": to_input(hu).numpy()})["tissues"]
@@ -242,7 +250,7 @@ class TestNetworks:
         assert "last layer is new" in found.note
         assert found.arch.endswith(":plain_folded")
         with torch.no_grad():
-            assert found.network(torch.zeros(1, 1, 64, 64)).shape == (1, 11, 64, 64)
+            assert found.network(torch.zeros(1, 2 * found.context + 1, 64, 64)).shape == (1, 11, 64, 64)
 
     @pytest.mark.parametrize("build", [sided, sided_folded, plain])
     def test_checkpoint_of_the_built_in_network_comes_back(self, tmp_path: Path, build: Any) -> None:
@@ -257,6 +265,20 @@ class TestNetworks:
         assert not found.note
         ours = found.network.state_dict()
         assert all(torch.equal(value, ours[name]) for name, value in network.state_dict().items())
+
+    def test_built_in_network_with_neighbours_says_how_many(self, tmp_path: Path) -> None:
+        torch.save(sided(3, 5).state_dict(), tmp_path / "a.pt")
+        assert open_learner(Wanted(str(tmp_path / "a.pt"), "built-in")).context == 1
+        with pytest.raises(ExportError, match="1 neighbouring slices on each side; leave out --context"):
+            open_learner(Wanted(str(tmp_path / "a.pt"), "built-in", context=2))
+        with pytest.raises(ExportError, match="as many neighbours on each side"):
+            sided(2, 5)
+
+    def test_any_network_may_take_neighbours(self, tmp_path: Path) -> None:
+        torch.save(Small(3, 3).state_dict(), tmp_path / "small.pt")
+        source = str(tmp_path / "small.pt")
+        found = open_learner(Wanted(source, "made_masks:build", tissues=TISSUES, tile=(64, 96), context=1))
+        assert found.context == 1
 
     def test_any_network_is_taken_from_its_checkpoint(self, tmp_path: Path) -> None:
         torch.manual_seed(1)

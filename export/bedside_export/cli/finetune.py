@@ -87,6 +87,11 @@ TISSUES = "tissues.json"
 @click.option(
     "--tile", callback=parse_pair(int, alone=True), metavar="H[,W]", help="[default: the network's]"
 )
+@click.option(
+    "--context",
+    type=click.IntRange(0, 16),
+    help="Neighbouring slices to each side. [default: the built-in network's own, else 0]",
+)
 @click.option("--prefix", metavar="TEXT", help="In front of the network's names in the checkpoint.")
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Batches at most.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Slices a batch.")
@@ -194,6 +199,7 @@ def _wanted(options: dict[str, Any]) -> Wanted:
         window=make_window(options),
         spacing_mm=options["spacing"],
         tile=options["tile"],
+        context=options["context"],
         prefix=options["prefix"],
     )
 
@@ -285,6 +291,8 @@ def _export_command(learner: Learner, out: Path) -> str:
             f"{learner.tile[0]},{learner.tile[1]}",
         ),
     ]
+    if learner.context:
+        parts += ["--context", str(learner.context)]
     if learner.spacing_mm is not None:
         parts += ["--spacing", f"{learner.spacing_mm[0]:g},{learner.spacing_mm[1]:g}"]
     return shlex.join([*parts, "--out", "BUNDLE"])
@@ -299,6 +307,7 @@ def _write_bundle(options: dict[str, Any], learner: Learner) -> None:
         tissues=learner.tissues,
         window=learner.window,
         tile=learner.tile,
+        context=learner.context,
         spacing_mm=learner.spacing_mm,
         naming=make_naming(options),
     )

@@ -141,6 +141,7 @@ def _fingerprint(learner: Learner, plan: Plan, cases: Sequence[Masked]) -> str:
             "tissues": [asdict(tissue) for tissue in learner.tissues],
             "window": asdict(learner.window),
             "tile": learner.tile,
+            "context": learner.context,
             "weights": [float(value.double().sum()) for value in learner.network.state_dict().values()],
             "cases": [[case.digest, case.entry.part, case.entry.source] for case in cases],
         }

@@ -55,6 +55,8 @@ class Wanted:
     """``(y, x)`` that the network is trained at."""
     tile: tuple[int, int] | None = None
     """``(H, W)``."""
+    context: int | None = None
+    """Neighbouring slices on each side that go in as channels."""
     prefix: str | None = None
     """In front of the network's names in the checkpoint; None to find it."""
 
@@ -64,7 +66,7 @@ class Learner:
     """A network with its first weights, and what a bundle of it has to say."""
 
     network: nn.Module
-    """``(N, 1, H, W)`` -> logits ``(N, K, H, W)``."""
+    """``(N, 2 context + 1, H, W)`` -> logits ``(N, K, H, W)``."""
     arch: str
     """As ``ct-opacity --arch`` takes what comes of it."""
     text: str
@@ -79,6 +81,8 @@ class Learner:
     """``(H, W)``."""
     multiple: int
     """Sides of a tile are multiples of this."""
+    context: int = 0
+    """Neighbouring slices on each side that go in as channels."""
     note: str = ""
     """What the user has to know, if anything."""
 
@@ -104,7 +108,8 @@ def open_learner(wanted: Wanted) -> Learner:
         )
     tissues = wanted.tissues or TISSUES["l3-groups"]
     tensors = read_weights(path)
-    found = build_network(wanted.network, channels=1, classes=len(tissues), keys=tensors.keys())
+    context = wanted.context or 0
+    found = build_network(wanted.network, channels=2 * context + 1, classes=len(tissues), keys=tensors.keys())
     fill(found.network, tensors, prefix=wanted.prefix)
     return Learner(
         network=found.network.requires_grad_(True),
@@ -115,6 +120,7 @@ def open_learner(wanted: Wanted) -> Learner:
         spacing_mm=wanted.spacing_mm,
         tile=_checked(wanted.tile or (512, 512), found.multiple),
         multiple=found.multiple,
+        context=context,
     )
 
 
@@ -130,6 +136,11 @@ def _open_built_in(wanted: Wanted) -> Learner:
     tissues = wanted.tissues or TISSUES["sides"]
     tensors = _read_built_in(wanted)
     folded = "stem.1.bias" in tensors
+    channels = tensors["stem.1.weight"].shape[1] if "stem.1.weight" in tensors else 1
+    if wanted.context is not None and 2 * wanted.context + 1 != channels:
+        raise ExportError(
+            f"this network takes {(channels - 1) // 2} neighbouring slices on each side; leave out --context"
+        )
     known = (len(TISSUES["sides"]), len(SIDES[0]))
     own = [(each.opacity, each.lung, each.side) for each in tissues] == [
         (each.opacity, each.lung, each.side) for each in TISSUES["sides"]
@@ -138,7 +149,7 @@ def _open_built_in(wanted: Wanted) -> Learner:
     as_was = questions == known if own else questions == (len(tissues),) * 2
     sided_head = own and (as_was or questions != (len(tissues),) * 2)
     factory = FACTORIES[sided_head, folded]
-    network = factory(1, len(tissues))
+    network = factory(channels, len(tissues))
     note = ""
     if not as_was:
         fresh = network.state_dict()
@@ -155,6 +166,7 @@ def _open_built_in(wanted: Wanted) -> Learner:
         spacing_mm=wanted.spacing_mm or (PIXEL_MM, PIXEL_MM),
         tile=_checked(wanted.tile or (256, 256), STRIDE),
         multiple=STRIDE,
+        context=(channels - 1) // 2,
         note=note,
     )
 
@@ -190,7 +202,7 @@ def _read_built_in(wanted: Wanted) -> dict[str, Tensor]:
 
 def sided(in_channels: int, classes: int) -> nn.Module:
     """The built-in network as it is trained, whose classes share one question of the side."""
-    return _check(OpacityNetwork(sums=SIDES), in_channels, len(SIDES), classes)
+    return _build(in_channels, classes, SIDES)
 
 
 def sided_folded(in_channels: int, classes: int) -> nn.Module:
@@ -201,7 +213,7 @@ def sided_folded(in_channels: int, classes: int) -> nn.Module:
 def plain(in_channels: int, classes: int) -> nn.Module:
     """The built-in network for any classes."""
     sums = tuple(tuple(map(float, row)) for row in np.eye(classes))
-    return _check(OpacityNetwork(sums=sums), in_channels, classes, classes)
+    return _build(in_channels, classes, sums)
 
 
 def plain_folded(in_channels: int, classes: int) -> nn.Module:
@@ -218,10 +230,13 @@ FACTORIES: Final[Mapping[tuple[bool, bool], Callable[[int, int], nn.Module]]] = 
 """Whether classes share the question of the side, and whether batch norms are folded -> what builds it."""
 
 
-def _check(network: OpacityNetwork, in_channels: int, has: int, classes: int) -> OpacityNetwork:
-    if in_channels != 1 or has != classes:
-        raise ExportError(f"the built-in network takes one channel and has {has} classes here, not {classes}")
-    return network
+def _build(in_channels: int, classes: int, sums: tuple[tuple[float, ...], ...]) -> OpacityNetwork:
+    if in_channels % 2 == 0 or classes != len(sums):
+        raise ExportError(
+            f"the built-in network takes a slice and as many neighbours on each side, and has {len(sums)} classes, "
+            f"not {classes}"
+        )
+    return OpacityNetwork(context=(in_channels - 1) // 2, sums=sums)
 
 
 def _fold(network: nn.Module) -> nn.Module:

@@ -44,7 +44,14 @@ def measure_case(
     counts = np.zeros((kinds, kinds), np.int64)
     expected = np.zeros(kinds)
     at = 0
-    for shares in find_shares(network, case.hu[places], learner.prepare, multiple=learner.multiple):
+    for shares in find_shares(
+        network,
+        case.hu,
+        learner.prepare,
+        multiple=learner.multiple,
+        context=learner.context,
+        rows=places,
+    ):
         found = shares.argmax(1).numpy()
         part = truth[at : at + len(found)].astype(np.int64)
         counts += np.bincount((part * kinds + found).ravel(), minlength=kinds**2).reshape(kinds, kinds)

@@ -91,6 +91,7 @@ class Run:
             self._distortion,
             self._kinds,
             self._generator,
+            context=self._learner.context,
         )
         inputs, target = self._learner.prepare(views).to(self._device), shares.to(self._device)
 

@@ -114,7 +114,7 @@ def place(
     """Views of slices, moved, turned, scaled, perhaps mirrored, air and background outside.
 
     Args:
-        hu: ``(N, Y, X)`` HU.
+        hu: ``(N, Y, X)`` HU, or ``(N, C, Y, X)`` with neighbouring slices.
         labels: ``(N, Y, X)`` classes, or ``(N, R, Y, X)`` as R readers have them.
         size: Height and width of the views; pixels keep their size on average.
         how: How far.
@@ -122,9 +122,10 @@ def place(
         kinds: What the classes are.
 
     Returns:
-        ``(N, 1, h, w)`` HU and ``(N, h, w)`` or ``(N, R, h, w)`` int64 classes.
+        ``(N, C, h, w)`` HU, C being 1 without neighbours, and ``(N, h, w)`` or ``(N, R, h, w)`` int64 classes.
     """
-    n, height, width = hu.shape
+    stacks = hu if hu.ndim == 4 else hu[:, None]
+    n, _, height, width = stacks.shape
     readings = labels if labels.ndim == 4 else labels[:, None]
 
     def even(greatest: float, *shape: int) -> Tensor:
@@ -144,11 +145,11 @@ def place(
     points = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)  # (h, w, 2) in pixels
     grid = torch.einsum("nij,hwj->nhwi", turn * zoom[:, None, :], points)
     grid = grid / torch.tensor([width / 2, height / 2]) + centre[:, None, None]
-    views = F.grid_sample(hu[:, None] - AIR_HU, grid, mode="bilinear", align_corners=False) + AIR_HU
+    views = F.grid_sample(stacks - AIR_HU, grid, mode="bilinear", align_corners=False) + AIR_HU
     classes = F.grid_sample(readings.float(), grid, mode="nearest", align_corners=False).long()
     classes = torch.where(mirror[:, None, None, None], torch.tensor(kinds.mirrored)[classes], classes)
     outside = ~_field(n, size, how, generator)[:, None]
-    views[outside] = AIR_HU
+    views.masked_fill_(outside, AIR_HU)
     classes.masked_fill_(outside, 0)
     return views, classes if labels.ndim == 4 else classes[:, 0]
 
@@ -163,7 +164,7 @@ def _field(n: int, size: tuple[int, int], how: Distortion, generator: torch.Gene
 
 
 def distort_intensity(hu: Tensor, how: Distortion, generator: torch.Generator) -> Tensor:
-    """``(N, 1, h, w)`` HU with another level, contrast, lung density, kernel and noise."""
+    """``(N, C, h, w)`` HU with another level, contrast, lung density, kernel and noise."""
     n = hu.shape[0]
 
     def normal(scale: float) -> Tensor:
@@ -186,7 +187,7 @@ def distort_intensity(hu: Tensor, how: Distortion, generator: torch.Generator) -
 def consolidate(
     hu: Tensor, labels: Tensor, how: Distortion, generator: torch.Generator, kinds: Kinds = SIDES
 ) -> Tensor:
-    """``(N, 1, h, w)`` HU whose opacity is drawn towards soft tissue, in some slices and unevenly."""
+    """``(N, C, h, w)`` HU whose opacity is drawn towards soft tissue, in some slices and unevenly."""
     n, _, height, width = hu.shape
     opacity = torch.tensor(kinds.opacity)[labels].float()
     opacity = opacity[:, None] if labels.ndim == 3 else opacity.mean(1, keepdim=True)
@@ -201,7 +202,7 @@ def consolidate(
 def fade(
     hu: Tensor, labels: Tensor, how: Distortion, generator: torch.Generator, kinds: Kinds = SIDES
 ) -> Tensor:
-    """``(N, 1, h, w)`` HU with fainter opacity in some slices, unevenly, as `Distortion.faint` says.
+    """``(N, C, h, w)`` HU with fainter opacity in some slices, unevenly, as `Distortion.faint` says.
 
     What lies over the level of the slice's clear lung is taken off in part, but for what is narrower than
     `_VESSEL` pixels: vessels in ground glass stay as they are.

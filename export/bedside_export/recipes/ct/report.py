@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bedside_export.recipes.ct.data import Case, Mask
 from bedside_export.recipes.ct.lungs import CLASSES, LEFT, LEFT_OPACITY, RIGHT, RIGHT_OPACITY, Labels
+from bedside_export.recipes.ct.neighbours import gather_neighbours
 from bedside_export.recipes.ct.network import OpacityNetwork, to_input
 
 Counts = npt.NDArray[np.int64]
@@ -46,8 +47,9 @@ def find(network: OpacityNetwork, hu: Tensor) -> Found:
     """What ``network`` finds in HU ``(Z, H, W)``, both even."""
     network.eval()
     labels, coarse, opacity = [], [], []
-    for slices in hu.split(8):
-        shares = network(to_input(slices.float())[:, None]).softmax(1)
+    for rows in torch.arange(len(hu)).split(8):
+        stacks = gather_neighbours(hu, rows, network.context)
+        shares = network(to_input(stacks.float())).softmax(1)
         small = F.avg_pool2d(shares, 2)
         labels.append(shares.argmax(1).byte())
         coarse.append(small.argmax(1).byte())

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
 from bedside_export.recipes.ct.augment import Distortion, Kinds, distort
+from bedside_export.recipes.ct.neighbours import draw_steps, gather_neighbours
 
 __all__ = ["Course", "Scans", "Trainer", "draw", "make_groups", "soft_loss", "to_shares"]
 
@@ -228,6 +229,8 @@ def draw(
     how: Distortion,
     kinds: Kinds,
     generator: torch.Generator,
+    *,
+    context: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """A batch of distorted slices.
 
@@ -237,15 +240,18 @@ def draw(
         how: How far slices are distorted.
         kinds: What the classes are.
         generator: Source of chance.
+        context: Neighbouring slices on each side that go with each.
 
     Returns:
-        ``(N, 1, h, w)`` HU and ``(N, K, h, w)`` shares of the readers.
+        ``(N, 2 context + 1, h, w)`` HU and ``(N, K, h, w)`` shares of the readers.
     """
     views, shares = [], []
     for scans, count in picks:
         for case, row in scans.pick(count, generator) if count else ():
-            hu, readings = scans.hu[case][row : row + 1].float(), scans.readings[case][row : row + 1]
-            view, classes = distort(hu, readings, size, how, generator, kinds)
+            steps = draw_steps(1, generator) if context else None
+            stack = gather_neighbours(scans.hu[case], torch.tensor([row]), context, steps=steps)
+            readings = scans.readings[case][row : row + 1]
+            view, classes = distort(stack.float(), readings, size, how, generator, kinds)
             views.append(view)
             shares.append(to_shares(classes, len(kinds.mirrored)))
     return torch.cat(views), torch.cat(shares)

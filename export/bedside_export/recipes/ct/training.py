@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bedside_export.recipes.ct.augment import Distortion, distort
 from bedside_export.recipes.ct.data import Fold
 from bedside_export.recipes.ct.lungs import LEFT_OPACITY, Labels
+from bedside_export.recipes.ct.neighbours import DISTANCES, draw_steps, gather_neighbours
 from bedside_export.recipes.ct.network import OpacityNetwork, to_input
 from bedside_export.recipes.ct.trainer import Course, Trainer, make_groups
 
@@ -54,6 +55,10 @@ class Recipe:
     """Weight of the overlap (soft Dice) beside the cross-entropy, which keeps probabilities honest."""
     seed: int = 0
     """Of chance."""
+    context: int = 0
+    """Neighbouring slices on each side that the network sees."""
+    distances: tuple[float, ...] = DISTANCES
+    """As `bedside_export.recipes.ct.neighbours.DISTANCES`."""
     distortion: Distortion = field(default_factory=Distortion)
     """How far slices are distorted."""
 
@@ -108,10 +113,14 @@ def train_network(
     """
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
+    counts = torch.tensor([len(cases[n].hu) for n in fold.training])
+    first, last = (
+        torch.repeat_interleave(each, counts) for each in (counts.cumsum(0) - counts, counts.cumsum(0) - 1)
+    )
     hu = torch.cat([cases[n].hu for n in fold.training])
     labels = torch.cat([cases[n].labels for n in fold.training])
     weights = draw_weights([cases[n].labels for n in fold.training], recipe)
-    network = OpacityNetwork(imagenet=imagenet).train()
+    network = OpacityNetwork(imagenet=imagenet, context=recipe.context).train()
     network.to(memory_format=torch.channels_last)
     groups = make_groups(network, rate=recipe.rate, decay=recipe.weight_decay, slow=("stem", "levels"))
     trainer = Trainer(network, groups, Course(recipe.steps, recipe.warm_up, recipe.average))
@@ -119,7 +128,12 @@ def train_network(
     for step in range(recipe.steps):
         rows = torch.multinomial(weights, recipe.batch, replacement=True, generator=generator)
         size = VIEWS[step % len(VIEWS)]
-        views, classes = distort(hu[rows].float(), labels[rows], size, recipe.distortion, generator)
+        stacks = hu[rows, None]
+        if recipe.context:
+            steps = draw_steps(recipe.batch, generator, recipe.distances)
+            ends = first[rows], last[rows]
+            stacks = gather_neighbours(hu, rows, recipe.context, steps=steps, ends=ends)
+        views, classes = distort(stacks.float(), labels[rows], size, recipe.distortion, generator)
         inputs = to_input(views).contiguous(memory_format=torch.channels_last)
         loss = trainer.step(partial(_find_loss, inputs=inputs, classes=classes, overlap=recipe.overlap))
         shown = 0.95 * shown + 0.05 * loss
