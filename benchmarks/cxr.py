@@ -20,7 +20,6 @@ Needs the extras ``export``, ``cpu`` and ``openvino``.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import statistics
@@ -33,9 +32,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from installed import installed_mib
 from machine import describe_machine, summarise_state, watch_machine
 from networks import claim, describe_weights, read_parity, show_parity, summarise_weights
-from packaging.requirements import Requirement
 from pictures import COUNT, DETECTOR, choose_images, draw_phantoms, enlarge, link
 from processes import ISAS, PAUSE_S, ask, cap_isa, peak_mib, probe, start, stop
 
@@ -66,8 +65,8 @@ FEWEST: Final = 32
 """Least of each, as `bedside_export.precision.material.FEWEST`: with fewer there is no int8 network."""
 PACKAGES: Final = ("torch", "torchxrayvision", "onnxruntime", "openvino", "numpy", "pydicom", "bedside")
 """What is compared, and what it stands on."""
-INSTALLED: Final = {"reference": ("torchxrayvision", ()), "ours": ("bedside", ("cpu",))}
-"""Side -> distribution and extras whose installed files are added up with all that they need."""
+INSTALLED: Final = {"reference": "torchxrayvision", "ours": "bedside[cpu]"}
+"""Side -> distribution whose installed files are added up with all that it needs."""
 
 
 @dataclass
@@ -165,26 +164,6 @@ def measure_cold(sides: list[Side], image: Path, starts: int) -> None:
             stop(process)
 
 
-def installed_mib(distribution: str, extras: tuple[str, ...]) -> float:
-    """Size of a distribution's files and those of all that it needs, in MiB, byte code not counted."""
-    wanted, seen = [(distribution, extras)], set[tuple[str, tuple[str, ...]]]()
-    files: set[Path] = set()
-    while wanted:
-        need = wanted.pop()
-        if need in seen:
-            continue
-        seen.add(need)
-        name, active = need
-        found = importlib.metadata.distribution(name)
-        files |= {Path(str(file.locate())) for file in found.files or () if file.suffix != ".pyc"}
-        for line in found.requires or ():
-            requirement = Requirement(line)
-            marker = requirement.marker
-            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *active)):
-                wanted.append((requirement.name, tuple(sorted(requirement.extras))))
-    return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
-
-
 def prepare(folder: Path, source: str, pictures: list[Path]) -> tuple[Path, Path]:
     """Write one set of DenseNet-121 weights as a bundle, and as a state dict of torchxrayvision's own module.
 
@@ -230,7 +209,7 @@ def compare(sides: list[Side]) -> dict[str, Any]:
     """The ratios (the reference's figure over ours) and all that they come from."""
     by = {side.name: side for side in sides}
     reference, ours = by[REFERENCE], by["onnxruntime fp32"]
-    installed = {side: installed_mib(*spec) for side, spec in INSTALLED.items()}
+    installed = {side: installed_mib([needed]) for side, needed in INSTALLED.items()}
 
     def warm(size: str) -> dict[str, float]:
         return {

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import click
+import numpy as np
 from PIL import Image
 
-__all__ = ["COUNT", "DETECTOR", "choose_images", "draw_phantoms", "enlarge", "link"]
+__all__ = ["COUNT", "DETECTOR", "choose_images", "draw_phantoms", "draw_sizes", "enlarge", "link"]
 
 COUNT: Final = 20
 """Images that are scored where no other number is asked for; no network of `benchmarks/train.py` has seen their
@@ -39,6 +40,25 @@ def draw_phantoms(folder: Path) -> Path:
     for number, radiograph in enumerate(phantom_radiographs()):
         Image.fromarray((radiograph.pixels * 255).astype("uint8")).save(folder / f"{number:02}.png")
     return folder
+
+
+def draw_sizes(megapixels: Sequence[float], folder: Path) -> list[Path]:
+    """The sample X-ray as DICOM, square, with so many million pixels."""
+    from bedside.sample import DETECTOR as PANEL
+    from bedside.sample import dataset
+
+    files = []
+    for each in megapixels:
+        header = dataset()
+        side = round((each * 1e6) ** 0.5)
+        picture = Image.fromarray(header.pixel_array.astype("int32"))
+        pixels = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)).astype("<u2")
+        header.Rows = header.Columns = side
+        header.ImagerPixelSpacing = [PANEL.spacing_mm * PANEL.shape[0] / side] * 2
+        header.PixelData = pixels.tobytes()
+        files.append(folder / f"{each:g}.dcm")
+        header.save_as(files[-1], enforce_file_format=True)
+    return files
 
 
 def enlarge(images: Sequence[Path], folder: Path) -> list[Path]:

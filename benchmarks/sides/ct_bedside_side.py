@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+
+# user
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -13,7 +15,10 @@ import bedside
 from bedside.nifti.writing import NiftiWriter
 from bedside.scan import Scan
 
+# end user
 
+
+# user
 class Labels:
     """Writes the labels of a scan, as ``bedside segment --out`` does."""
 
@@ -38,21 +43,31 @@ class Labels:
             self._writer.write(index, labels)
 
 
+# end user
+
+
 def main() -> None:
     """Segment until standard input ends."""
     bundle, backend, precision, threads, labels_path = sys.argv[1:6]
+    # user
     with bedside.open_ct(bundle, backend, precision=precision, threads=int(threads)) as segmenter:
+        # end user
         for line in sys.stdin:
+            folder = line.rstrip("\n")
             cpu, begin = time.process_time(), time.perf_counter()
+            # user
             with ExitStack() as stack:
                 sink = Labels(labels_path, stack).open
-                result = segmenter.segment(line.rstrip("\n"), bedside.Request(sink=sink)).raise_for_status()
+                result = segmenter.segment(folder, bedside.Request(sink=sink)).raise_for_status()
+                # end user
                 segmented = time.perf_counter()
             end = time.perf_counter()
             stages = {**result.timing_ms}
             del stages["total"]
             stages["write"] += (end - segmented) * 1e3  # the file's end
+            # user
             found = result.opacification
+            # end user
             answer = {
                 "seconds": end - begin,
                 "cpu_seconds": time.process_time() - cpu,
