@@ -74,7 +74,9 @@ def test_a_real_run_is_told_and_kept(measured: tuple[Path, str]) -> None:
     assert found.engine.backend == "onnxruntime"
     assert found.parity is not None
     assert found.parity.passed
-    assert {each.name for each in found.scenarios} == {"single-stream", "offline", "server"}
+    names = {each.name for each in found.scenarios}
+    unsteady = any(note.startswith("no server was searched") for note in found.notes)  # a busy machine
+    assert names == {"single-stream", "offline"} | (set() if unsteady else {"server"})
     starts = {each.kind: each for each in found.starts}
     (cold,) = starts["cold process"].total_ms
     assert cold > starts["cold process"].parts_ms["open"][0] > 0
@@ -82,7 +84,8 @@ def test_a_real_run_is_told_and_kept(measured: tuple[Path, str]) -> None:
     assert len(starts["after 1 s"].total_ms) == 1
     assert {each.shape for each in found.samples} == {(96, 80), (400, 380)}
     assert set(found.scenarios[0].queries.samples) == {0, 1}
-    for part in ("single-stream", "offline", "server at", "cold process", "stages, median ms", "by size, median ms",
+    server = "no server was searched" if unsteady else "server at"
+    for part in ("single-stream", "offline", server, "cold process", "stages, median ms", "by size, median ms",
                  "not a submission", "parity passed on", "energy", "valid yes", "Not for clinical use."):  # fmt: skip
         assert part in words(told)
 
