@@ -27,6 +27,7 @@ from command_line import draw, invoke, run, start
 from made_bench import FAILED, make_run, make_scenario
 from schemas import make_validator
 from tiny_bundle import Network, golden_images, make_bundle
+from tiny_ct_bundle import make_ct_bundle
 
 VALIDATOR = make_validator("bench-1")
 OPTIONS = ("--quick", "--generator", "bedside", "--threads", "1")
@@ -94,6 +95,15 @@ def test_result_names_no_file(measured: tuple[Path, str], pictures: Path) -> Non
     for text in (measured[0].read_text(), measured[1]):
         assert "small.png" not in text
         assert str(pictures) not in text
+
+
+@pytest.mark.parametrize("name", ["cxr", "ct"])
+def test_input_that_is_not_there_is_told_by_its_number(name: str, bundle: Path, tmp_path: Path) -> None:
+    chosen = bundle if name == "cxr" else make_ct_bundle(tmp_path / "ct")
+    done = invoke("bench", chosen, "--input", tmp_path, "--input", tmp_path / "Doe.dcm", "--quick")
+    assert done.exit_code == 2
+    assert "input 2 of 2: no such file or folder; check the path [not-found]" in words(done.stderr)
+    assert "Doe" not in done.stdout + done.stderr
 
 
 def test_engine_that_answers_wrong_is_not_valid(pictures: Path, tmp_path: Path) -> None:

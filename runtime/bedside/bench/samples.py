@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bedside.errors import InputError
 from bedside.inputs import Inputs
 from bedside.sample import write_sample
 from bedside.sample_ct import write_series
@@ -24,8 +25,14 @@ def choose_samples(paths: Sequence[Path], task: str) -> list[Path]:
         task: Of the bundle.
 
     Raises:
-        InputError: ``not-found`` where there is no picture, ``not-readable`` where no folder can be searched.
+        InputError: ``not-found`` where a path leads nowhere or there is no picture, ``not-readable`` where no folder
+            can be searched.
     """
+    for number, path in enumerate(paths, 1):
+        if not path.exists():
+            raise InputError(
+                "not-found", f"input {number} of {len(paths)}: no such file or folder; check the path"
+            )
     if task == "ct-opacity":
         found = list(paths)
     else:
