@@ -15,7 +15,7 @@ import torch
 
 warnings.simplefilter("ignore")  # MONAI tells of what other libraries will change
 
-from monai.data import PydicomReader  # noqa: E402
+from monai.data import PydicomReader  # noqa: E402 - after the filter of its warnings; so are those below
 from monai.inferers import sliding_window_inference  # noqa: E402
 from monai.transforms import Compose, EnsureChannelFirst, LoadImage, ScaleIntensityRange  # noqa: E402
 
