@@ -27,6 +27,7 @@ from dicom_files import make_dataset, write_dataset
 __all__ = [
     "ARMS",
     "AXIAL",
+    "CORNER",
     "LUNG_ML",
     "PHANTOM",
     "Edit",

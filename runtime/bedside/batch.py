@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from bedside.bundle import Manifest
 from bedside.errors import BedsideError, BundleError, InternalError
@@ -24,7 +24,7 @@ from bedside.results import Journal, Run, heatmap_name, prepare_folder, write_cs
 from bedside.scorer import CxrScorer
 from bedside.severity import SeverityResult
 
-__all__ = ["TABLE", "Batch", "Output", "Scored"]
+__all__ = ["TABLE", "Batch", "Output", "Recorder", "Scored"]
 
 TABLE: Final = "results.csv"
 """Name of the table in an output folder."""
@@ -52,6 +52,24 @@ class Scored:
     """What was written beside it: kind (``heatmap``) -> file name in the output folder."""
 
 
+class Recorder(Protocol):
+    """Writes results in a form of its own, beside the journal: `bedside.results.dicom.xrays.XrayRecorder`."""
+
+    def claim(self, source: Source) -> None:
+        """Make sure that an input's results may be written, before it is scored.
+
+        Raises:
+            OutputError: ``output-exists``.
+        """
+
+    def record(self, source: Source, result: SeverityResult) -> SeverityResult:
+        """Write what came of an input; returns it, or what it is if it can't be written in that form.
+
+        Raises:
+            OutputError: It could not be written.
+        """
+
+
 class Batch:
     """Scores inputs one by one, and writes each result as it comes. Use it in a ``with`` statement.
 
@@ -59,14 +77,23 @@ class Batch:
         scorer: What scores; stays open.
         output: Where to write; None to write nothing.
         force: Score also what is refused otherwise; see `CxrScorer.score`.
+        recorder: Gets each result with its picture, before the journal does.
 
     Raises:
         OutputError: The folder can't be written, holds results that are not to be gone on with, or is in use.
         BundleError: ``bundle-task`` if heatmaps are wanted and the bundle gives none.
     """
 
-    def __init__(self, scorer: CxrScorer, output: Output | None = None, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        scorer: CxrScorer,
+        output: Output | None = None,
+        *,
+        force: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._scorer = scorer
+        self._recorder = recorder
         self._output = output
         self._force = force
         self._journal: Journal | None = None
@@ -128,7 +155,12 @@ class Batch:
 
     def _score(self, source: Source) -> Scored:
         draw = self._output is not None and self._output.heatmap
-        result = self._scorer.score(source.path, force=self._force, keep_picture=draw)
+        if self._recorder is not None:
+            self._recorder.claim(source)
+        keep = draw or self._recorder is not None
+        result = self._scorer.score(source.path, force=self._force, keep_picture=keep)
+        if self._recorder is not None:
+            result = self._recorder.record(source, result)
         files = {}
         if self._output is not None and draw and result.status == "ok":
             name = heatmap_name(source.path, source.root)

@@ -59,6 +59,7 @@ CODES: Final[dict[str, str]] = {
     "mixed-bundles": "results of different bundles, whose difference is no change of the patient",
     "several-patients": "studies of more than one patient, and none was chosen",
     "no-studies": "no study that can be followed: none has both an answer and a time",
+    "no-reference": "no DICOM, or no study in it, that results as DICOM could belong to",
     "not-comparable": "readers that do not say the same kind of thing, of the same cases, on the same grid",
     # BundleError
     "bundle-not-found": "no bundle of that name or path",

@@ -20,7 +20,7 @@ from bedside.errors import BundleError
 from bedside.provenance import NOTICE
 from bedside.severity import SeverityResult
 
-__all__ = ["overlay", "render"]
+__all__ = ["interpolation", "overlay", "render"]
 
 COLOURS: Final = (
     "0d0887 220690 310597 3f049c 4c02a1 5901a5 6600a7 7201a8 7e03a8 8a09a5 9511a1 "
@@ -101,8 +101,8 @@ def overlay(
         ``(H, W, 3)`` uint8, new.
     """
     height, width = pixels.shape
-    across = _interpolation(width, frame.left, frame.width, activation.shape[1])
-    along = _interpolation(height, frame.top, frame.height, activation.shape[0])
+    across = interpolation(width, frame.left, frame.width, activation.shape[1])
+    along = interpolation(height, frame.top, frame.height, activation.shape[0])
     narrow = activation @ across.T * np.float32((LEVELS - 1) / top)  # (h, w) -> (h, W), in levels
     table = _blend()
     picture = np.empty((height, width, 3), np.uint8)
@@ -115,7 +115,7 @@ def overlay(
     return picture
 
 
-def _interpolation(picture: int, start: int, length: int, cells: int) -> npt.NDArray[np.float32]:
+def interpolation(picture: int, start: int, length: int, cells: int) -> npt.NDArray[np.float32]:
     """Matrix ``(picture, cells)`` from a map's axis to pixels; rows of zeros outside of the frame."""
     pixel = np.arange(picture)
     at = np.clip((pixel + 0.5 - start) * (cells / length) - 0.5, 0, cells - 1)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +28,10 @@ from bedside.nifti.writing import NiftiWriter
 from bedside.opacification import SCHEMA, OpacificationResult
 from bedside.results import prepare_folder, scan_name, scan_stem, write_report, write_result_json
 from bedside.scan import Scan
-from bedside.segmentation import Request
+from bedside.segmentation import LabelSink, Request
 from bedside.segmenter import CtSegmenter
 
-__all__ = ["ScanOutput", "ScanSource", "Scans", "Segmented"]
+__all__ = ["Recorder", "ScanOutput", "ScanSource", "Scans", "Segmented"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,31 @@ class Segmented:
     """What was written: kind (``labels``, ``report``, ``result``, ...) -> file name in the output folder."""
 
 
+class Recorder(Protocol):
+    """Writes results in a form of its own, beside the JSON: `bedside.results.dicom.scans.ScanRecorder`."""
+
+    def claim(self, stem: str) -> None:
+        """Make sure that a scan's results may be written, before it is read.
+
+        Raises:
+            OutputError: ``output-exists``.
+        """
+
+    def open(self, scan: Scan) -> LabelSink:
+        """Take the labels of a scan.
+
+        Raises:
+            RefusedError: It can't be written in that form.
+        """
+
+    def record(self, source: ScanSource, stem: str, result: OpacificationResult) -> OpacificationResult:
+        """Write what came of a scan; returns it.
+
+        Raises:
+            OutputError: It could not be written.
+        """
+
+
 class Scans:
     """Segments scans one by one, and writes each result as it comes.
 
@@ -71,15 +98,22 @@ class Scans:
         segmenter: What segments; stays open.
         output: Where to write; None to write nothing.
         request: How to segment; its series, sink and pictures are set here.
+        recorder: Gets the labels, and each result with its pictures, before its JSON is written.
 
     Raises:
         OutputError: The folder can't be written.
     """
 
     def __init__(
-        self, segmenter: CtSegmenter, output: ScanOutput | None = None, *, request: Request | None = None
+        self,
+        segmenter: CtSegmenter,
+        output: ScanOutput | None = None,
+        *,
+        request: Request | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._segmenter = segmenter
+        self._recorder = recorder
         self._output = output
         self._request = request or Request()
         self.counts: Counter[str] = Counter()
@@ -131,22 +165,29 @@ class Scans:
         with ExitStack() as discard, ExitStack() as undo:
             maps = _Maps(self._output, stem, self._segmenter.bundle.manifest)
             discard.callback(maps.discard)
+            takers = [] if self._recorder is None else [self._recorder.open]
+            if self._recorder is not None:
+                self._recorder.claim(stem)
+            if self._output is not None:
+                takers.append(maps.open)
             result = self._segmenter.segment(
                 source.path,
                 replace(
                     self._request,
                     series=source.series,
-                    sink=None if self._output is None else maps.open,
-                    keep_pictures=self._output is not None,
+                    sink=partial(_open_all, takers) if takers else None,
+                    keep_pictures=bool(takers),
                 ),
             )
+            name = scan_name(stem, "result")
+            if self._output is not None and result.status == "ok":
+                undo.callback(self._remove, maps.names, scan_name(stem, "report"), name)
+                self._remove(name)  # of an earlier run: it must not stand beside the new labels
+                files |= maps.save()
+                result = self._report(result, stem, files)
+            if self._recorder is not None:
+                result = self._recorder.record(source, stem, result)
             if self._output is not None:
-                name = scan_name(stem, "result")
-                if result.status == "ok":
-                    undo.callback(self._remove, maps.names, scan_name(stem, "report"), name)
-                    self._remove(name)  # of an earlier run: it must not stand beside the new labels
-                    files |= maps.save()
-                    result = self._report(result, stem, files)
                 files["result"] = name
                 write_result_json(self._output.folder / name, result.to_json(files))
             undo.pop_all()
@@ -169,6 +210,27 @@ class Scans:
         except Exception as problem:  # noqa: BLE001 - as in segmenting: told, and the other scans go on
             return replace(result, opacification=None, error=InternalError.of(problem))
         return result
+
+
+def _open_all(takers: Sequence[Callable[[Scan], LabelSink]], scan: Scan) -> LabelSink:
+    return _All([take(scan) for take in takers])
+
+
+class _All:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: Sequence[LabelSink]) -> None:
+        self._sinks = sinks
+
+    def put(
+        self,
+        index: int,
+        labels: npt.NDArray[np.uint8],
+        probabilities: Callable[[], npt.NDArray[np.float32]],
+    ) -> None:
+        """Hand one slice to each."""
+        for sink in self._sinks:
+            sink.put(index, labels, probabilities)
 
 
 class _Maps:

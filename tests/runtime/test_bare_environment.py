@@ -16,6 +16,7 @@ from bedside.scorer import BUILT_IN_CXR
 
 HEAVY = ("torch", "torchvision", "torchxrayvision", "onnx", "bedside_export")
 OPTIONAL = (
+    "highdicom",
     "imagecodecs",
     "matplotlib",
     "scipy",

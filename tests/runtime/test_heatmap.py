@@ -100,8 +100,8 @@ def test_pixels_outside_the_frame_stay_exactly_grey() -> None:
 
 def test_interpolation_is_pillows_bilinear() -> None:
     activation = np.random.default_rng(1).normal(0, 4, (7, 5)).astype(np.float32)
-    along = heatmap._interpolation(93, 0, 93, 7)
-    across = heatmap._interpolation(71, 0, 71, 5)
+    along = heatmap.interpolation(93, 0, 93, 7)
+    across = heatmap.interpolation(71, 0, 71, 5)
     expected = np.asarray(Image.fromarray(activation).resize((71, 93), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(along @ activation @ across.T, expected, atol=1e-4)
 

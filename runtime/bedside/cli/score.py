@@ -26,6 +26,13 @@ INCOMPLETE = 1
 )
 @click.option("--heatmap", is_flag=True, help="Also draw into FOLDER what each score rests on, as PNG.")
 @click.option("--resume", is_flag=True, help="Go on with the results in FOLDER: score only what is not done.")
+@click.option(
+    "--dicom",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write DICOM into FOLDER: a report (SR), the heatmap and its map, or a report of why there is no score.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the DICOM results of an earlier run.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line for each input.")
 @click.option("--csv", "form", flag_value="csv", help="Print a table of comma-separated values.")
 @click.option(
@@ -45,6 +52,8 @@ def score(  # noqa: PLR0913 - click hands over each option
     out: Path | None,
     heatmap: bool,
     resume: bool,
+    dicom: Path | None,
+    overwrite: bool,
     form: str | None,
     bundle: str | None,
     backend: str,
@@ -66,6 +75,8 @@ def score(  # noqa: PLR0913 - click hands over each option
         raise click.UsageError(
             f"--{'heatmap' if heatmap else 'resume'} needs --out, the folder of the results"
         )
+    if overwrite and dicom is None:
+        raise click.UsageError("--overwrite needs --dicom, the folder of the DICOM results")
     from bedside.batch import Batch, Output
     from bedside.cli.interruption import deferred_interrupt
     from bedside.cli.report import Report
@@ -75,10 +86,18 @@ def score(  # noqa: PLR0913 - click hands over each option
     from bedside.inputs import Inputs
     from bedside.scorer import open_cxr
 
-    inputs = Inputs(paths, output=out)
+    inputs = Inputs(paths, output=dicom if out is None else out)
     if inputs.takes_output:
-        raise click.UsageError("--out is a folder that is scored; give another, which may lie in it")
+        name = "dicom" if out is None else "out"
+        raise click.UsageError(f"--{name} is a folder that is scored; give another, which may lie in it")
     inputs.require_any()
+    folder = recorder = None
+    if dicom is not None:
+        from bedside.results.dicom.folder import ResultFolder
+        from bedside.results.dicom.xrays import XrayRecorder
+
+        folder = ResultFolder(dicom, replace=overwrite or resume)
+        recorder = XrayRecorder(folder)
     output = None if out is None else Output(out, heatmap=heatmap, resume=resume)
     with (
         open_cxr(
@@ -89,7 +108,7 @@ def score(  # noqa: PLR0913 - click hands over each option
             guard=Guard(watchdog, fallback),
             auto=Auto(cache),
         ) as scorer,
-        Batch(scorer, output, force=force) as batch,
+        Batch(scorer, output, force=force, recorder=recorder) as batch,
     ):
         report = Report(form or ("detail" if inputs.single else "rows"), scorer.bundle.manifest, output)
         try:
@@ -107,5 +126,7 @@ def score(  # noqa: PLR0913 - click hands over each option
                 )
             raise
     report.finish(batch, inputs)
+    if folder is not None:
+        tell(f"{folder.written} DICOM objects are in {printable(str(dicom))}")
     if not batch.complete or inputs.unlisted:
         ctx.exit(INCOMPLETE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from bedside.cli.console import printable, tell
 from bedside.cli.engine import auto_options, guard_options, threads_option
 from bedside.cli.quantities import duration, size
 
@@ -28,6 +29,14 @@ INCOMPLETE = 1
 )
 @click.option("--probabilities", is_flag=True, help="Also write a map of each tissue's probability.")
 @click.option("--resume", is_flag=True, help="Leave out scans that have a result in FOLDER.")
+@click.option(
+    "--dicom",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write DICOM into FOLDER: a segmentation, a report (SR) and key images, or a report of why there are none.",
+)
+@click.option("--labelmap", is_flag=True, help="Segment as a label map, which older viewers don't know.")
+@click.option("--overwrite", is_flag=True, help="Replace the DICOM results of an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each scan.")
 @click.option(
     "--series",
@@ -60,6 +69,9 @@ def segment(  # noqa: PLR0913 - click hands over each option
     out: Path | None,
     probabilities: bool,
     resume: bool,
+    dicom: Path | None,
+    labelmap: bool,
+    overwrite: bool,
     as_json: bool,
     series: tuple[str, ...],
     allow_missing: bool,
@@ -84,6 +96,9 @@ def segment(  # noqa: PLR0913 - click hands over each option
     if out is None and (probabilities or resume):
         name = "probabilities" if probabilities else "resume"
         raise click.UsageError(f"--{name} needs --out, the folder of the results")
+    if dicom is None and (labelmap or overwrite):
+        name = "labelmap" if labelmap else "overwrite"
+        raise click.UsageError(f"--{name} needs --dicom, the folder of the DICOM results")
     if series and len(paths) > 1:
         raise click.UsageError("--series chooses within one PATH; give one")
     from bedside.cli.scan_report import ScanReport
@@ -105,6 +120,13 @@ def segment(  # noqa: PLR0913 - click hands over each option
         guard=Guard(watchdog, fallback),
         auto=Auto(cache),
     ) as segmenter:
+        folder = recorder = None
+        if dicom is not None:
+            from bedside.results.dicom.folder import ResultFolder
+            from bedside.results.dicom.scans import ScanRecorder
+
+            folder = ResultFolder(dicom, replace=overwrite or resume)
+            recorder = ScanRecorder(folder, segmenter.bundle.manifest.tissues, labelmap=labelmap)
         report = ScanReport(segmenter.bundle.manifest, out, as_json=as_json, single=len(sources) == 1)
         report.head()
         with report.progress(shown=sys.stderr.isatty()) as progress:
@@ -115,9 +137,11 @@ def segment(  # noqa: PLR0913 - click hands over each option
                 deadline_s=deadline,
                 progress=progress,
             )
-            scans = Scans(segmenter, output, request=request)
+            scans = Scans(segmenter, output, request=request, recorder=recorder)
             for segmented in scans.run(sources):
                 report.show(segmented)
     report.finish(scans)
+    if folder is not None:
+        tell(f"{folder.written} DICOM objects are in {printable(str(dicom))}")
     if not scans.complete:
         ctx.exit(INCOMPLETE)

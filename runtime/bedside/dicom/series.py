@@ -6,8 +6,9 @@ import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,14 @@ class DicomSeries:
             self._lose(failed)
             left = [row for row, recipe in recipes.items() if not failed.keys().isdisjoint(recipe)]
         return hu
+
+    def open_file(self) -> AbstractContextManager[BinaryIO]:
+        """The file of the first slice, open for reading: for what a result copies of its header.
+
+        Raises:
+            InputError: It can't be read.
+        """
+        return self._archive.open(self._stack.slices[0].file)
 
     def close(self) -> None:
         """End the threads, and close the archive."""
