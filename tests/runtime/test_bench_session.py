@@ -22,6 +22,8 @@ from bedside.bench.traffic import OWN
 from bedside.bundle import Bundle
 from bedside.device import Machine
 from bedside.errors import BackendError, BundleError, InputError, OutputError, RefusedError
+from bedside.quality import check_appearance, check_header, check_pixels
+from bedside.radiograph import Header, Radiograph
 from bedside.sample_ct import datasets
 from bedside.scan import Grid
 from command_line import draw, draw_many
@@ -184,6 +186,29 @@ def test_nothing_but_such_pictures_is_an_error(
     refused = RefusedError("wrong-view", "a lateral view; give a frontal one")
     with pytest.raises(InputError, match=told):
         run(bundle, MadeSubject(clock=still, refused=dict.fromkeys((p.name for p in paths), refused)), paths)
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda: check_header(Header("DICOM", modality="MR")),
+        lambda: check_pixels(Radiograph(np.eye(8, dtype=np.float32), Header("PNG"))),
+        lambda: check_appearance(
+            {"frontal": 0.0, "upside-down": 1.0}, Bundle.open("cxr-severity-lite").manifest
+        ),
+    ],
+)
+def test_refusal_does_not_offer_an_option_that_bench_has_not(
+    bundle: Bundle, still: MadeClock, tmp_path: Path, refuse: Callable[[], object]
+) -> None:
+    with pytest.raises(RefusedError, match="--force") as caught:
+        refuse()
+    path = draw(tmp_path / "a.png")
+    with pytest.raises(InputError) as told:
+        run(bundle, MadeSubject(clock=still, refused={path.name: caught.value}), (path,))
+    assert "force" not in told.value.message
+    assert told.value.message.endswith("; give another")
+    assert caught.value.message[:20] in told.value.message
 
 
 def test_engine_that_can_do_no_study_is_an_error(bundle: Bundle, still: MadeClock, tmp_path: Path) -> None:

@@ -325,6 +325,6 @@ def test_progress_is_shown_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> 
 def test_help_names_every_option_and_loads_nothing() -> None:
     done = run("bench", "--help", code="import sys; sys.modules['numpy'] = None")
     assert done.returncode == 0, done.stderr
-    for option in ("--input", "--latency-bound", "--compare", "--json", "--long", "--quick"):
+    for option in ("--input", "--latency-bound", "--compare", "--json", "--long", "--quick", "--report"):
         assert option in done.stdout
     assert re.search(r"no result of\s+MLPerf", done.stdout)

@@ -18,6 +18,7 @@
     meters, energy  joules a study
     conditions      what a number was measured on, and whether it may be used
     comparison      one run against another (bootstrap: its intervals)
+    report          both as a page with pictures
 
 Studies run in a process of their own, so that one that dies costs the rest of its run and not what was measured
 before. Nothing here is a result of MLPerf. Not for clinical use.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,6 +41,8 @@ LONG: Final = Idle(60.0, 2)
 """Added by ``--long``: a minute without a study, as between two patients."""
 NOT_OF_A_SAMPLE: Final = ("engine-", "bundle-", "cache-")
 """Beginnings of the codes of what is no fault of a sample."""
+FORCING: Final = re.compile(r"[;,](?: or)? use force \(--force\).*")
+"""What a refusal offers to those who score, which is nothing to measure on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +236,12 @@ def _look(subject: Subject, paths: list[Path], listener: Listener) -> _Looked:
         looked.paths.append(path)
         looked.times_ms.append(answer.service_ms)
     if first is not None and not looked.numbers:
+        why = FORCING.sub("; give another", first.message)
         raise InputError(
             first.code if len(paths) == 1 else "not-an-image",
-            f"no input can be measured on: {first.message}"
+            f"no input can be measured on: {why}"
             if len(paths) == 1
-            else f"none of {len(paths)} inputs can be measured on, the first since: {first.message}",
+            else f"none of {len(paths)} inputs can be measured on, the first since: {why}",
         )
     return looked
 

@@ -17,7 +17,7 @@ from bedside.cli.engine import auto_options, threads_option
 from bedside.cli.quantities import duration
 
 if TYPE_CHECKING:
-    from bedside.bench import Settings
+    from bedside.bench import Comparison, Run, Settings
 
 __all__ = ["bench"]
 
@@ -26,6 +26,8 @@ INVALID: Final = 1
 GENERATORS: Final = ("auto", "loadgen", "bedside")
 """As `bedside.bench.generators.CHOICES`, which ``--help`` does not import; a test holds them alike."""
 STANDARD_OUTPUT: Final = Path("-")
+PAGES: Final = (".html", ".htm")
+"""Endings of a page's name; browsers go by them."""
 
 
 @click.command(short_help="Measure how long a study takes on this machine, and what it costs.")
@@ -97,6 +99,13 @@ STANDARD_OUTPUT: Final = Path("-")
     help="Write everything, with every study, to FILE; - prints that alone.",
 )
 @click.option(
+    "--report",
+    "page_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Also make a page with pictures, for a browser without a network; the pictures lie beside it as PNG.",
+)
+@click.option(
     "--compare",
     type=click.Path(path_type=Path),
     nargs=2,
@@ -118,6 +127,7 @@ def bench(  # noqa: PLR0913 - click hands over each option
     generator: str,
     scratch: Path | None,
     json_path: Path | None,
+    page_path: Path | None,
     compare: tuple[Path, Path] | None,
     **amount: Any,
 ) -> None:
@@ -129,7 +139,7 @@ def bench(  # noqa: PLR0913 - click hands over each option
     run first, on the very engine: what it answers, and whether the machine throttled, decide whether the numbers are
     valid.
 
-    --compare gives ratios of two runs with intervals, and says which are noise.
+    --compare gives ratios of two runs with intervals, and says which are noise. --report needs the extra bench.
 
     Exit code: 0 if the numbers are valid and complete, 1 if not, 2 if nothing could be started or written, 130 if
     interrupted; what was finished by then is kept. Not for clinical use.
@@ -137,7 +147,7 @@ def bench(  # noqa: PLR0913 - click hands over each option
     if compare is not None:
         if bundle is not None or inputs:
             raise click.UsageError("--compare measures nothing: leave out BUNDLE and --input")
-        _compare(*compare, json_path)
+        _compare(*compare, json_path, page_path)
         return
     if bundle is None:
         raise click.UsageError("give a BUNDLE to measure, or --compare OLD NEW")
@@ -147,7 +157,7 @@ def bench(  # noqa: PLR0913 - click hands over each option
     from bedside.cli.interruption import deferred_interrupt
     from bedside.errors import OutputError
 
-    _try_output(json_path)
+    _try_output(json_path, page_path)
     opened = Bundle.open(bundle)
     request = Request(
         backend,
@@ -165,6 +175,8 @@ def bench(  # noqa: PLR0913 - click hands over each option
     if json_path != STANDARD_OUTPUT:
         emit(describe(outcome.run))
     _write(json_path, outcome.run.to_json())
+    if page_path is not None:
+        _write_page(page_path, outcome.run)
     if isinstance(outcome.error, (KeyboardInterrupt, OutputError)):
         raise outcome.error
     if not (outcome.run.valid and outcome.run.complete):
@@ -185,26 +197,48 @@ def _choose(task: str, amount: Mapping[str, Any]) -> Settings:
     return replace(settings, idles=(*settings.idles, LONG)) if amount["is_long"] else settings
 
 
-def _compare(old: Path, new: Path, json_path: Path | None) -> None:
+def _compare(old: Path, new: Path, json_path: Path | None, page_path: Path | None) -> None:
     from bedside.bench import compare_runs, read_run
     from bedside.cli.bench_report import describe_comparison
 
-    _try_output(json_path)
-    found = compare_runs(read_run(old), read_run(new))
+    _try_output(json_path, page_path)
+    runs = read_run(old), read_run(new)
+    found = compare_runs(*runs)
     if json_path != STANDARD_OUTPUT:
         emit(describe_comparison(found))
     _write(json_path, found.to_json())
+    if page_path is not None:
+        _write_page(page_path, *runs, found=found)
 
 
-def _try_output(path: Path | None) -> None:
-    """Refuse a file that can't be written before minutes are spent on it."""
-    if path is not None and path != STANDARD_OUTPUT:
-        from bedside.errors import OutputError
-        from bedside.results import prepare_folder
+def _try_output(json_path: Path | None, page_path: Path | None) -> None:
+    """Refuse files that can't be written, or made, before minutes are spent on them."""
+    from bedside.errors import OutputError
+    from bedside.results import prepare_folder
 
+    for option, path in (("--json", json_path), ("--report", page_path)):
+        if path is None or (option == "--json" and path == STANDARD_OUTPUT):
+            continue
         if path.is_dir():
-            raise OutputError("output-not-writable", "--json names a folder; give the name of a file")
+            raise OutputError("output-not-writable", f"{option} names a folder; give the name of a file")
         prepare_folder(path.parent)
+    if page_path is not None:
+        from bedside.bench.report import require_plots
+
+        require_plots()
+        if page_path.suffix.lower() not in PAGES:
+            raise click.UsageError(f"--report makes a page; give a name that ends in {PAGES[0]}")
+
+
+def _write_page(path: Path, *runs: Run, found: Comparison | None = None) -> None:
+    """The page of a run, or of a comparison and its two runs."""
+    from bedside.bench.report import Page, comparison_section, run_section, write_page
+
+    compared = [] if found is None else [comparison_section(found)]
+    title = "bedside bench" if found is None else "bedside bench: an old run, and a new one"
+    sections = [*compared, *map(run_section, runs)]
+    write_page(Page(title, tuple(sections)), path)
+    tell(f"a page with pictures is in {printable(str(path))}")
 
 
 def _write(path: Path | None, record: dict[str, Any]) -> None:
