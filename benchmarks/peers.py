@@ -146,7 +146,7 @@ def show(report: dict[str, Any]) -> None:
         if parity is not None and not parity["inside_tolerance"]:
             told += "; OUT OF TOLERANCE"
         told = "the network alone" if side["scope"] == ALONE else told
-        click.echo(f"{name:<28}" + "".join(cells) + f"  {told}{'; ' + side['died'] if side['died'] else ''}")
+        click.echo(f"{name:<28}" + "".join(cells) + "  " + "; ".join(filter(None, (told, side["died"]))))
     for name, reason in report["left_out"].items():
         click.echo(f"{name}: left out, {reason}")
     for key, title in (
