@@ -102,7 +102,7 @@ def write_series(
     written: list[Path] = []
     try:
         try:
-            target.mkdir(exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             code = "disk-full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "output-not-writable"
             raise OutputError(code, "the folder can't be made; check its place and permissions") from error
