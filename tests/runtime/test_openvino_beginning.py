@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from bedside.backends import Backend, Tuning, open_backend
+from bedside.backends.openvino.beginning import cut_beginning
 from bedside.bundle import Bundle
 from small_networks import CONVOLUTIONS, convolution_bundle, executed, halves, needs_bf16, picture
+
+openvino = pytest.importorskip("openvino")
 
 
 def engine_of(folder: Path, stays: tuple[str, ...], precision: str = "bf16", **how: Any) -> Backend:
@@ -92,3 +95,37 @@ def test_half_of_what_was_kept_is_not_enough(lost: int, tmp_path: Path) -> None:
     again = engine_of(tmp_path / "b2", CONVOLUTIONS[:2], cache=cache)
     np.testing.assert_array_equal(again.run({"image": picture()})["severity"], want)
     assert sorted(cache.rglob("*.blob")) == blobs
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", ["cxr-severity-lite", "ct-opacity-lite"])
+def test_built_in_bundle_runs_in_8_bits_behind_a_beginning_in_float32(name: str) -> None:
+    bundle = Bundle.open(name)
+    engine = open_backend("openvino", bundle, precision="int8-bf16")
+    if not engine._lanes:  # type: ignore[attr-defined]
+        spec = bundle.manifest.input
+        engine.run({spec.name: np.zeros((1, spec.shape[1] or 1, 256, 256), np.float32)})
+    *beginning, rest = parts_of(engine)
+    assert beginning, "the bundle keeps nothing in float32: take another"
+    ran = [precision for name, precision in rest.items() if "conv" in name.lower()]
+    assert sum(precision in {"i8", "u8"} for precision in ran) > len(ran) / 2
+
+
+def test_shapes_are_computed_and_weights_of_8_bits_stay(tmp_path: Path) -> None:
+    ops = openvino.opset13
+    image = ops.parameter([1, 1, 8, 8], np.float32, name="image")
+    weights = ops.constant(np.full((4, 1, 3, 3), 7, np.int8))
+    scaled = ops.multiply(ops.convert(weights, "f32"), ops.constant(np.float32(0.5)))
+    first = ops.convolution(image, scaled, [1, 1], [1, 1], [1, 1], [1, 1], name="first")
+    size = ops.concat([ops.constant(np.int64([1])), ops.constant(np.int64([256]))], 0)
+    model = openvino.Model([ops.reshape(first, size, special_zero=False)], [image])
+    want = openvino.Core().compile_model(model, "CPU")(np.ones((1, 1, 8, 8), np.float32))[0]
+
+    assert cut_beginning(model, {}, frozenset()) is None
+    types = [each.get_element_type() for each in model.get_ops() if each.get_type_name() == "Constant"]
+    assert openvino.Type.i8 in types
+    assert "Concat" not in {each.get_type_name() for each in model.get_ops()}
+    assert [each.get_friendly_name() for each in model.get_parameters()] == ["image"]
+    np.testing.assert_array_equal(
+        openvino.Core().compile_model(model, "CPU")(np.ones((1, 1, 8, 8), np.float32))[0], want
+    )

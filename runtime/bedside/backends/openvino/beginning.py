@@ -25,6 +25,8 @@ _SOURCES: Final = frozenset({"Constant", "Parameter"})
 """Types of operations that compute nothing."""
 _PASSING: Final = frozenset({"Dropout", "Identity"})
 """Operators of ONNX that give what they are given."""
+_QUANTISED: Final = (openvino.Type.i8, openvino.Type.u8)
+"""Types of quantised numbers."""
 _HEAVY: Final = frozenset({"Convolution", "GroupConvolution", "MatMul"})
 """Types of operations for whose sake a model is cut: another would cost more than it spares."""
 
@@ -43,9 +45,7 @@ def cut_beginning(
         The beginning, and the rest, whose inputs are the beginning's outputs by name, and the model's own where it
         needs them. None if there is no beginning worth a cut, or nothing is left; the model is then as it was.
     """
-    fold = Manager()
-    fold.register_pass(ConstantFolding())
-    fold.run_passes(model)  # shapes become numbers: crossing as values, they would make the rest's dynamic
+    _fold(model)  # shapes become numbers: crossing as values, they would make the rest's dynamic
     beginning = _find_beginning(model, nodes, stays)
     types = {
         operation.get_type_name() for operation in model.get_ordered_ops() if _key(operation) in beginning
@@ -120,6 +120,32 @@ class ChainedRequest:
     def wait(self) -> None:
         """Wait for the rest."""
         self._rest.wait()
+
+
+def _fold(model: openvino.Model) -> None:
+    """Compute what depends on no input, but for what is made of numbers of 8 bits.
+
+    Quantised weights are such numbers and a scale: folded, they are float32, and the layer is never run in int8. They
+    are inputs while the rest is folded.
+    """
+    kept = []
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() == "Constant" and operation.get_element_type() in _QUANTISED:
+            stand_in = opset13.parameter(operation.get_output_partial_shape(0), operation.get_element_type())
+            _replace(operation, stand_in)
+            kept.append((operation, stand_in))
+    model.add_parameters([stand_in for _, stand_in in kept])
+    fold = Manager()
+    fold.register_pass(ConstantFolding())
+    fold.run_passes(model)
+    for operation, stand_in in kept:
+        _replace(stand_in, operation)
+        model.remove_parameter(stand_in)
+
+
+def _replace(operation: Any, other: Any) -> None:
+    for target in operation.output(0).get_target_inputs():
+        target.replace_source_output(other.output(0))
 
 
 def _find_beginning(
