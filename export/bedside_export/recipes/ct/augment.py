@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bedside.contract import Tissue
 from bedside_export.recipes.ct.data import AIR_HU, SOFT_TISSUE_HU
+from bedside_export.recipes.ct.surroundings import lay_bedding
 
 _VESSEL: Final = 5
 """Pixels: what is narrower is a vessel in faint opacity."""
@@ -97,8 +98,10 @@ class Distortion:
     """Greatest noise of a pixel, HU, as sharp kernels leave it."""
     consolidation: float = 0.35
     """Share of slices whose opacity is made denser, up to soft tissue in places."""
-    faint: float = 0.0
+    faint: float = 0.4
     """Share of slices whose opacity is made fainter, towards the lung around it."""
+    bedding: float = 0.5
+    """Share of slices that get foam and cloth around the body (`bedside_export.recipes.ct.surroundings`)."""
     nonsense: float = 0.02
     """Share of slices replaced by noise without a patient in it."""
 
@@ -257,5 +260,7 @@ def distort(
     if how.faint:
         views = fade(views, classes, how, generator, kinds)
     views = consolidate(views, classes, how, generator, kinds)
+    if how.bedding:
+        views = lay_bedding(views, classes, how.bedding, generator)
     invent_nonsense(views, classes, how, generator)
     return distort_intensity(views, how, generator), classes

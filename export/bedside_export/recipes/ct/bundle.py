@@ -3,9 +3,9 @@
     python -m bedside_export.recipes.ct.bundle --trained DIR --data ../shared/data \
          --out runtime/bedside/models/ct-opacity-lite
 
-``DIR`` holds ``metrics.json`` of the recipe's ``evaluate`` and ``network.pt`` of its ``train``. Every figure in the
-model card, the interval and the confusion are read from ``metrics.json``. With ``--data``, four of the recipe's cases
-give the ranges of the int8 file, and the engines are compared on the others.
+``DIR`` holds ``metrics.json`` of the recipe's ``evaluate``, and ``network.pt`` and ``lung-field.json`` of its
+``train``. Every figure in the model card, the interval and the confusion are read from them. With ``--data``, four of
+the recipe's cases give the ranges of the int8 file, and the engines are compared on the others.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bedside_export.draft import LICENCE_FILE, Draft
 from bedside_export.recipes.command import bundle_command
 from bedside_export.recipes.ct.lungs import CLASSES
 from bedside_export.recipes.ct.network import PIXEL_MM, STRIDE, WINDOW_HU, build_network
+from bedside_export.recipes.ct.opacity import LUNG_FIELD_FILE
 from bedside_export.recipes.reproduction import to_text
 from bedside_export.rounding import WEIGHT_BITS, round_weights
 from bedside_export.tissue_report import TissueParity
@@ -66,7 +67,6 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
     if len(CLASSES) != len(TISSUES):
         raise ValueError(f"the recipe has {len(CLASSES)} classes and the bundle {len(TISSUES)}")
     interval = metrics["summary"]["interval_of_hard_volume"]
-    context = _context(metrics)
     return Draft(
         name=NAME,
         version=version,
@@ -78,7 +78,7 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
         metrics=to_text(metrics),
         input=Input(
             "slice",
-            (None, 2 * context + 1, None, None),
+            (None, 1, None, None),
             low=-1.0,
             high=1.0,
             outside=-1.0,
@@ -90,7 +90,7 @@ def draft_bundle(metrics: dict[str, Any], version: str) -> Draft:
         task="ct-opacity",
         golden_source=SOURCE,
         tolerances={precision: dict(TOLERANCES[precision]) for precision in ("fp32", "bf16", "fp16")},
-        tiling=Tiling(TILE, 0.25, "gaussian", context=context, multiple=STRIDE, smallest=2 * STRIDE),
+        tiling=Tiling(TILE, 0.25, "gaussian", multiple=STRIDE, smallest=2 * STRIDE),
         tissues=TISSUES,
         volume_interval=VolumeInterval(
             level=round(interval["level"], 4),
@@ -117,7 +117,7 @@ def build_bundle(trained: Path, out: Path, *, version: str = "1.0.0", force: boo
     """Export the trained network as a bundle.
 
     Args:
-        trained: Folder with ``metrics.json`` and ``network.pt``.
+        trained: Folder with ``metrics.json``, ``network.pt`` and, if it was measured, ``lung-field.json``.
         out: The bundle to write.
         version: Its version.
         force: Replace a bundle that is there.
@@ -126,21 +126,41 @@ def build_bundle(trained: Path, out: Path, *, version: str = "1.0.0", force: boo
         ParityError: ONNX Runtime in fp32 disagrees with PyTorch; nothing is written.
         OutputError: The bundle can't be written.
     """
-    metrics = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
+    metrics = _read(trained / "metrics.json")
+    if (trained / LUNG_FIELD_FILE).is_file():
+        metrics["lung_field"] = _read(trained / LUNG_FIELD_FILE)
     network = build_network(_context(metrics))
     network.load_state_dict(torch.load(trained / "network.pt", weights_only=True))
     return write_ct_bundle(
         draft_bundle(metrics, version),
-        TissueNetwork(round_weights(network.eval())),
+        TissueNetwork(round_weights(network.alone().eval())),
         out=out,
         force=force,
         say=click.echo,
     )
 
 
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def _context(metrics: dict[str, Any]) -> int:
-    """Neighbouring slices on each side; a recipe that does not name them has none."""
+    """Neighbouring slices on each side in training; a recipe that does not name them has none."""
     return int(metrics["recipe"].get("context", 0))
+
+
+def _field(metrics: dict[str, Any]) -> str:
+    """What was measured on scans of another source, a paragraph; nothing if it was not."""
+    if "lung_field" not in metrics:
+        return ""
+    scans = metrics["lung_field"].values()
+    dice = ", ".join(f"{scan['lung_dice']:.3f}" for scan in scans)
+    shares = ", ".join(f"{scan['opacity_share_of_lung']:.1%}" for scan in scans)
+    return (
+        f"\nScans of another source (`ct/lung-field`, {len(scans)}), by the final network: lungs Dice {dice} against "
+        f"their masks;\nit calls {shares} of lung opacified, of which no expert has said anything.\n"
+    )
 
 
 def _card(metrics: dict[str, Any], version: str) -> str:
@@ -161,8 +181,11 @@ def _card(metrics: dict[str, Any], version: str) -> str:
             ("expected_volume_over_true", 2),
         )
     )
+    least = min(metrics["cases"], key=lambda case: float(case["hard_volume_over_true"]))
     context = _context(metrics)
-    seen = "Slice by slice" if not context else f"Slice by slice, each with {context} on either side"
+    learnt = (
+        f" (it learnt with {context} more on either side, from none to two slices apart)" if context else ""
+    )
     return f"""\
 # {NAME} {version}
 
@@ -171,7 +194,7 @@ chest CT, and what is opacified in them (ground glass, consolidation and what li
 
 ## Network
 
-{seen}, {PIXEL_MM} mm pixels, HU clipped to {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}: the front of
+Slice by slice{learnt}, {PIXEL_MM} mm pixels, HU clipped to {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}: the front of
 EfficientNet-Lite0 (from ImageNet) and a light decoder (`bedside_export.recipes.ct.network`). It answers with the
 probability of each of {len(CLASSES)} tissues, in each pixel.
 
@@ -195,7 +218,7 @@ with COVID-19, every second slice, 8-bit pictures that were mapped back to HU by
 
 Opacity: {summary["grids"]["opacity"]}.
 Lungs: {summary["grids"]["lungs"]}.
-
+{_field(metrics)}
 The interval of a volume: from {interval["low"]:.2f} to {interval["high"]:.2f} of it, {interval["method"]}.
 
 ## Checked
@@ -212,7 +235,8 @@ series.
   the interval says.
 - Lung labels come of thresholds, not of experts. Effusion, a collapsed or a white lung and large masses were not
   among the cases: what touches the chest wall and is dense may be missed, and counts to neither lung nor opacity.
-- Faint ground glass is missed: where experts drew it generously (case 001), under a third of it was found.
+- Faint ground glass is missed: where experts drew it generously (case {least["case"]}),
+  {least["hard_volume_over_true"]:.0%} of its volume was found.
 - Cloth and foam at the edge of the body are taken for lung here and there, a few mL in a scan.
 - One kind of opacity: it does not tell ground glass from consolidation; the mean HU says how dense it is.
 

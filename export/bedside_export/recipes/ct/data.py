@@ -89,7 +89,7 @@ def folds(names: tuple[str, ...] = CASES) -> tuple[Fold, ...]:
 
 
 def everyone(names: tuple[str, ...] = CASES) -> Fold:
-    """The fold of the final network: nobody is held out."""
+    """The fold of the final network: nobody is held out, of all cases by default."""
     return Fold(names, None)
 
 

@@ -7,6 +7,7 @@ height and width that are multiples of 32.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 from typing import Final
 
@@ -137,6 +138,26 @@ class OpacityNetwork(nn.Module):
             y = merge(F.relu(y + across(skip)))
         y = self.sides(self.classify(self.dropout(y)))
         return F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+    def alone(self) -> OpacityNetwork:
+        """The network that sees a slice alone, and answers as this one where each neighbour is the slice itself.
+
+        Neighbours were of no use on held-out cases (`bedside_export.recipes.ct.opacity.PROTOCOL`), and with them the
+        volume of opacity follows how far slices lie apart.
+
+        Returns:
+            A copy with ``context`` 0.
+        """
+        copy = deepcopy(self)
+        first = copy.stem[1]
+        if not isinstance(first, nn.Conv2d):
+            raise TypeError("the network doesn't begin with a convolution")
+        grey = nn.Conv2d(1, first.out_channels, 3, 2, bias=False)
+        with torch.no_grad():
+            grey.weight.copy_(first.weight.sum(1, keepdim=True))
+        copy.stem[1] = grey
+        copy.context = 0
+        return copy
 
 
 def build_network(context: int = 0) -> OpacityNetwork:

@@ -5,11 +5,13 @@
     $R check-lungs
     $R --out DIR evaluate
     $R --out DIR train
+    $R --out OTHER --cases 001 --cases 002 train
 
 ``check-lungs`` prints how well the lungs that the network learns agree with ``ct/lung-field``. ``evaluate``
 trains a network anew without each of the seven cases, measures it on that case and sums up; a fold that is
 already in DIR with the same recipe is not trained again, so two processes may share the folds (``--cases``).
-``train`` trains the final network on all seven. What the bundle says of its error comes from ``evaluate`` alone.
+``train`` trains the final network on all seven, or on those named, and measures its lungs on ``ct/lung-field``, which
+no network learns from. What the bundle says of its error comes from ``evaluate`` alone.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import torch
 
 from bedside_export.recipes.ct import report
 from bedside_export.recipes.ct.data import (
+    AIR_HU,
     CASES,
     Case,
     DataError,
@@ -38,8 +41,8 @@ from bedside_export.recipes.ct.data import (
     read_case,
     read_field,
 )
-from bedside_export.recipes.ct.lungs import CLASSES, Labels, find_lungs, label_case
-from bedside_export.recipes.ct.network import PIXEL_MM, WINDOW_HU, OpacityNetwork, build_network
+from bedside_export.recipes.ct.lungs import CLASSES, LEFT_OPACITY, Labels, find_lungs, label_case
+from bedside_export.recipes.ct.network import PIXEL_MM, STRIDE, WINDOW_HU, OpacityNetwork, build_network
 from bedside_export.recipes.ct.training import Arrays, Recipe, train_network
 
 log = logging.getLogger(__name__)
@@ -47,10 +50,19 @@ log = logging.getLogger(__name__)
 PROTOCOL: Final = (
     "Leave one case out, seven folds, each case a patient: the whole network is trained anew on six cases and "
     "measured on the seventh, volumes pooled over its slices. No slice of the held-out case takes part. The final "
-    "network is trained on all seven by the same recipe, and not measured itself. The training's choices were "
-    "made by looking at the folds that hold out 003 and 005: a first recipe (600 steps, five free classes, fewer "
-    "mirrored slices, no added consolidation) had opacity Dice 0.80 and 0.80 there, but took most opacity in the left "
-    "lung of 003 for the right's. Nothing was changed after the other five folds had been seen."
+    "network is trained on all seven by the same recipe; its opacity is not measured. The training's choices were "
+    "made in two rounds. First by the folds that hold out 003 and 005: of five free classes, fewer mirrored slices and "
+    "no added consolidation came opacity Dice 0.80 and 0.80 there, but most opacity in the left lung of 003 was taken "
+    "for the right's. Then all seven folds had been seen, with a mean opacity Dice of 0.716, and 001 (0.43) and 004 "
+    "(0.56) were missed. Fainter opacity, cases drawn equally often, 600 steps and the neighbouring slices were chosen "
+    "then, by the folds that hold out 001 and 004: their figures are of cases that choices were made on; the mean was "
+    "0.750 (0.54 and 0.66 for these two). Last, the lungs that the final network found on the scans of ct/lung-field "
+    "were looked at: it took foam beside the patient for lung. Slices with foam and cloth painted around the body were "
+    "added for that, and every fold was trained anew (mean 0.738). Then the bundle was tried on a real series with "
+    "slices left out: with neighbours 10 mm away it found 276 mL of opacity where it had found 394 mL with all slices. "
+    "On held-out cases a neighbour that is the slice itself does as well to about 0.01 of Dice, so networks still "
+    "learn with neighbours, and are measured and shipped without (the sum of the first layer's weights); nothing was "
+    "trained or chosen after that."
 )
 
 LABELS: Final = (
@@ -60,6 +72,8 @@ LABELS: Final = (
 
 LUNG_FIELD: Final = ("id001", "id002")
 """The scans of ``ct/lung-field``."""
+LUNG_FIELD_FILE: Final = "lung-field.json"
+"""What `train` measured on them."""
 
 
 class Store:
@@ -93,13 +107,16 @@ class Store:
 
 
 def train_fold(fold: Fold, store: Store, folder: Path, recipe: Recipe) -> tuple[OpacityNetwork, float]:
-    """The fold's network and the seconds it took, trained unless ``folder`` has it by the same recipe."""
+    """The fold's network, which sees slices alone, and the seconds it took; trained unless ``folder`` has it.
+
+    It has it if it was trained by the same recipe. The weights in it are those that were trained, with neighbours.
+    """
     weights, notes = folder / "network.pt", folder / "training.json"
     earlier: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
     if weights.is_file() and earlier.get("recipe") == _plain(recipe):
         network = build_network(recipe.context)
         network.load_state_dict(torch.load(weights, weights_only=True))
-        return network.eval(), float(earlier["seconds"])
+        return network.alone().eval(), float(earlier["seconds"])
     folder.mkdir(parents=True, exist_ok=True)
     arrays = store.arrays(fold.training)
     started = time.monotonic()
@@ -116,7 +133,7 @@ def train_fold(fold: Fold, store: Store, folder: Path, recipe: Recipe) -> tuple[
             "versions": _versions(),
         },
     )
-    return network, seconds
+    return network.alone().eval(), seconds
 
 
 def evaluate(
@@ -170,19 +187,49 @@ def evaluate(
     return metrics
 
 
-def train(data: Path, out: Path, *, recipe: Recipe | None = None) -> Path:
+def train(data: Path, out: Path, *, recipe: Recipe | None = None, names: Sequence[str] = CASES) -> Path:
     """Trains the final network on all cases.
 
     Args:
         data: The folder that holds ``ct/``.
-        out: Gets ``network.pt`` and ``training.json``.
+        out: Gets ``network.pt``, ``training.json`` and ``lung-field.json``.
         recipe: Choices of the training; the defaults are the built-in bundle's.
+        names: The cases to learn from.
 
     Returns:
         The weights: a state dict of `bedside_export.recipes.ct.network.OpacityNetwork`.
     """
-    train_fold(everyone(), Store(data, out / "cases"), out, recipe or Recipe())
+    network, _ = train_fold(everyone(tuple(names)), Store(data, out / "cases"), out, recipe or Recipe())
+    _write(out / LUNG_FIELD_FILE, measure_field(data, network))
     return out / "network.pt"
+
+
+def measure_field(data: Path, network: OpacityNetwork) -> dict[str, dict[str, float]]:
+    """What a network finds in each scan of ``ct/lung-field``, at `PIXEL_MM`.
+
+    Args:
+        data: The folder that holds ``ct/``.
+        network: A trained network; these scans are never learnt from.
+
+    Returns:
+        Scan -> ``lung_dice`` against its mask, both lungs as one, and ``opacity_share_of_lung``: no expert has said
+        where these scans have opacity.
+    """
+    measured = {}
+    for name in LUNG_FIELD:
+        hu, mask = read_field(data, name, pixel_mm=PIXEL_MM)
+        rows, columns = (-side % STRIDE for side in mask.shape[1:])
+        around = ((0, 0), (0, rows), (0, columns))
+        found = report.find(network, torch.from_numpy(np.pad(hu, around, constant_values=AIR_HU))).labels
+        lungs = found > 0
+        value = report.dice(lungs, np.pad(mask, around))
+        if value is None:
+            raise DataError("a lung mask of ct/lung-field is empty")
+        measured[name] = {
+            "lung_dice": value,
+            "opacity_share_of_lung": float((found >= LEFT_OPACITY).sum()) / max(int(lungs.sum()), 1),
+        }
+    return measured
 
 
 def check_lungs(data: Path) -> dict[str, float]:
@@ -215,7 +262,12 @@ def _versions() -> dict[str, str]:
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for weights and measurements.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the training.")
-@click.option("--cases", multiple=True, type=click.Choice(CASES), help="Cases for evaluate to hold out; all.")
+@click.option(
+    "--cases",
+    multiple=True,
+    type=click.Choice(CASES),
+    help="Cases for evaluate to hold out, for train to learn from; all.",
+)
 @click.argument("command", type=click.Choice(["evaluate", "train", "check-lungs"]))
 def main(data: Path, out: Path | None, threads: int, cases: tuple[str, ...], command: str) -> None:
     """The command line of the module's text."""
@@ -231,7 +283,7 @@ def main(data: Path, out: Path | None, threads: int, cases: tuple[str, ...], com
     if command == "evaluate":
         evaluate(data, out, names=cases or CASES)
     else:
-        train(data, out)
+        train(data, out, names=cases or CASES)
 
 
 if __name__ == "__main__":

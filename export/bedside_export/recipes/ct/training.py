@@ -31,7 +31,7 @@ VIEWS: Final = ((192, 256), (192, 192), (256, 256), (192, 192))
 class Recipe:
     """Every choice of the training."""
 
-    steps: int = 500
+    steps: int = 600
     """Batches."""
     batch: int = 8
     """Slices a batch."""
@@ -49,13 +49,13 @@ class Recipe:
     """How often a slice with opacity is drawn."""
     other_weight: float = 0.6
     """How often a slice without lung is drawn."""
-    even: bool = False
+    even: bool = True
     """Whether cases are drawn equally often, however many slices they have."""
     overlap: float = 0.5
     """Weight of the overlap (soft Dice) beside the cross-entropy, which keeps probabilities honest."""
     seed: int = 0
     """Of chance."""
-    context: int = 0
+    context: int = 1
     """Neighbouring slices on each side that the network sees."""
     distances: tuple[float, ...] = DISTANCES
     """As `bedside_export.recipes.ct.neighbours.DISTANCES`."""
