@@ -288,7 +288,7 @@ class TestTraining:
 
     def test_fold_that_is_there_by_the_same_recipe_is_not_trained_again(self, tmp_path: Path) -> None:
         recipe = replace(Recipe(), context=1)
-        torch.save(build_network(1).state_dict(), tmp_path / "network.pt")
+        torch.save(build_network().state_dict(), tmp_path / "network.pt")
         notes = {"recipe": json.loads(json.dumps(asdict(recipe))), "seconds": 7.0}
         (tmp_path / "training.json").write_text(json.dumps(notes))
         nothing = Store(tmp_path / "no data")

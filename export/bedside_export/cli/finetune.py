@@ -229,7 +229,8 @@ def _read(options: dict[str, Any], learner: Learner) -> tuple[list[Masked], list
 def _train(learner: Learner, cases: tuple[list[Masked], list[Masked]], plan: Plan, out: Path) -> Outcome:
     from bedside_export.finetuning import adapt  # noqa: PLC0415
 
-    say(f"training {learner.text} on {sum(case.entry.part == 'train' for case in cases[0])} cases")
+    learnt = sum(case.entry.part == "train" for case in cases[0])
+    say(f"training {learner.text} on {learnt} {'case' if learnt == 1 else 'cases'}")
     with _bar("training", plan.steps) as bar:
 
         def told(step: int, score: float | None) -> None:

@@ -129,11 +129,11 @@ def build_bundle(trained: Path, out: Path, *, version: str = "1.0.0", force: boo
     metrics = _read(trained / "metrics.json")
     if (trained / LUNG_FIELD_FILE).is_file():
         metrics["lung_field"] = _read(trained / LUNG_FIELD_FILE)
-    network = build_network(_context(metrics))
+    network = build_network()
     network.load_state_dict(torch.load(trained / "network.pt", weights_only=True))
     return write_ct_bundle(
         draft_bundle(metrics, version),
-        TissueNetwork(round_weights(network.alone().eval())),
+        TissueNetwork(round_weights(network.eval())),
         out=out,
         force=force,
         say=click.echo,

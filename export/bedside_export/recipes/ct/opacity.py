@@ -109,18 +109,18 @@ class Store:
 def train_fold(fold: Fold, store: Store, folder: Path, recipe: Recipe) -> tuple[OpacityNetwork, float]:
     """The fold's network, which sees slices alone, and the seconds it took; trained unless ``folder`` has it.
 
-    It has it if it was trained by the same recipe. The weights in it are those that were trained, with neighbours.
+    It has it if it was trained by the same recipe.
     """
     weights, notes = folder / "network.pt", folder / "training.json"
     earlier: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
     if weights.is_file() and earlier.get("recipe") == _plain(recipe):
-        network = build_network(recipe.context)
+        network = build_network()
         network.load_state_dict(torch.load(weights, weights_only=True))
-        return network.alone().eval(), float(earlier["seconds"])
+        return network.eval(), float(earlier["seconds"])
     folder.mkdir(parents=True, exist_ok=True)
     arrays = store.arrays(fold.training)
     started = time.monotonic()
-    network = train_network(fold, arrays, recipe)
+    network = train_network(fold, arrays, recipe).alone().eval()
     seconds = round(time.monotonic() - started, 1)
     torch.save(network.state_dict(), weights)
     _write(
@@ -133,7 +133,7 @@ def train_fold(fold: Fold, store: Store, folder: Path, recipe: Recipe) -> tuple[
             "versions": _versions(),
         },
     )
-    return network.alone().eval(), seconds
+    return network, seconds
 
 
 def evaluate(
