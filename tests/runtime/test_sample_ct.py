@@ -94,7 +94,14 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_parent_is_an_error_with_a_code(tmp_path: Path) -> None:
+def test_folders_above_are_made(tmp_path: Path) -> None:
+    assert sample_ct.write_series(tmp_path / "new" / "ct", grid=COARSE) == len(
+        list((tmp_path / "new" / "ct").iterdir())
+    )
+
+
+def test_folder_under_a_file_is_an_error_with_a_code(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").write_bytes(b"")
     with pytest.raises(OutputError) as caught:
         sample_ct.write_series(tmp_path / "nowhere" / "ct", grid=COARSE)
     assert caught.value.code == "output-not-writable"
