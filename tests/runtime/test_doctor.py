@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from bedside.doctor.engines import check_engines
 from bedside.doctor.graphics import check_graphics, driver_too_old
 from bedside.doctor.packages import is_installed
 from bedside.doctor.storage import check_storage
-from bedside.doctor.system import check_device, check_extras, check_python
+from bedside.doctor.system import _EXTRAS, check_device, check_extras, check_python
 from bedside.doctor.trials import Outcome, try_items
 from bedside.errors import BundleError
 from made_devices import make_container, make_jetson, make_laptop, write_files
@@ -434,11 +435,25 @@ def test_package_of_the_core_that_is_missing_names_the_command(monkeypatch: pyte
     assert (check.status, check.fix) == ("missing", "pip install no-such-package")
 
 
-def test_stats_that_are_missing_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bedside.doctor.system._STATS", ("numpy", "no-such-package"))
-    (check,) = check_extras()
-    assert (check.status, check.fix) == ("missing", "pip install 'bedside[stats]'")
-    assert "no-such-package not installed" in check.text
+def test_package_of_an_extra_that_is_missing_names_the_extra_and_its_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extras = {"stats": (("numpy", "no-such-package"), "this"), "dicom": (("numpy",), "that")}
+    monkeypatch.setattr("bedside.doctor.system._EXTRAS", extras)
+    lacking, there = check_extras()
+    assert (lacking.name, lacking.status, lacking.fix) == ("stats", "missing", "pip install 'bedside[stats]'")
+    assert lacking.text == "no-such-package not installed; this needs it"
+    assert (there.name, there.status) == ("dicom", "ok")
+    assert there.text.endswith("; for that")
+
+
+@pytest.mark.parametrize("extra", list(_EXTRAS))
+def test_doctor_knows_extras_as_they_are_declared(extra: str) -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
+    found = re.search(rf"^{extra} = (\[.*?)^(?:\w+ = |\[)", project, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    declared = re.findall(r'"([A-Za-z0-9-]+)', found[1])
+    assert {name.lower() for name in _EXTRAS[extra][0]} <= {name.lower() for name in declared}
 
 
 def examine_device(root: Path, device: Device = BOX) -> list[Check]:

@@ -19,8 +19,12 @@ _OLDEST: Final = (3, 10)
 """Of Python, as in pyproject.toml."""
 _CORE: Final = ("numpy", "pydicom", "pillow", "click", "tqdm", "platformdirs")
 """Distributions that every installation has, as in pyproject.toml."""
-_STATS: Final = ("scipy", "statsmodels", "matplotlib")
-"""Distributions of the extra ``stats``, as in pyproject.toml."""
+_EXTRAS: Final = {
+    "stats": (("scipy", "statsmodels", "matplotlib"), "bedside compare"),
+    "dicom": (("highdicom",), "--dicom of score and segment"),
+    "bench": (("jinja2", "matplotlib"), "--report of bench"),
+}
+"""Extra -> distributions of it, as in pyproject.toml, and what they are for."""
 _MADE: Final = datetime(2026, 1, 1, tzinfo=timezone.utc)
 """No clock is before this: a device without a battery starts in 1970."""
 _CONTAINERS: Final = {"docker": "Docker", "kubepods": "Kubernetes", "containerd": "containerd", "lxc": "LXC"}
@@ -92,11 +96,19 @@ def check_device(device: Device, state: DeviceState, tree: Tree) -> list[Check]:
 
 def check_extras() -> list[Check]:
     """Optional packages that are neither engine nor codec."""
-    lacking = [name for name in _STATS if find_version(name) is None]
-    if lacking:
-        text = f"{', '.join(lacking)} not installed; bedside compare needs them"
-        return [Check("extras", "stats", "missing", text, "pip install 'bedside[stats]'")]
-    return [Check("extras", "stats", "ok", ", ".join(f"{name} {find_version(name)}" for name in _STATS))]
+    checks = []
+    for extra, (names, purpose) in _EXTRAS.items():
+        found = {name: find_version(name) for name in names}
+        lacking = [name for name, version in found.items() if version is None]
+        if lacking:
+            text = (
+                f"{', '.join(lacking)} not installed; {purpose} needs {'it' if len(lacking) == 1 else 'them'}"
+            )
+            checks.append(Check("extras", extra, "missing", text, f"pip install 'bedside[{extra}]'"))
+        else:
+            text = ", ".join(f"{name} {version}" for name, version in found.items())
+            checks.append(Check("extras", extra, "ok", f"{text}; for {purpose}"))
+    return checks
 
 
 def _check_memory(device: Device) -> Check:
