@@ -30,7 +30,7 @@ from made_masks import TISSUES, Small, make_scan
 
 STILL = Distortion(
     shift=0.02, scale=0, stretch=0, rotation=0, mirror=0.5, crop=0, level=5, contrast=0, density=0, sharpness=0,
-    noise=0, consolidation=0, faint=0, nonsense=0,
+    noise=0, consolidation=0, faint=0, bedding=0, nonsense=0,
 )  # fmt: skip
 PLAN = Plan(steps=40, batch=6, rate=3e-2, every=10, patience=4, average=0.8, distortion=STILL)
 

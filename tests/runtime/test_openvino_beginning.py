@@ -117,7 +117,7 @@ def test_shapes_are_computed_and_weights_of_8_bits_stay(tmp_path: Path) -> None:
     weights = ops.constant(np.full((4, 1, 3, 3), 7, np.int8))
     scaled = ops.multiply(ops.convert(weights, "f32"), ops.constant(np.float32(0.5)))
     first = ops.convolution(image, scaled, [1, 1], [1, 1], [1, 1], [1, 1], name="first")
-    size = ops.concat([ops.constant(np.int64([1])), ops.constant(np.int64([256]))], 0)
+    size = ops.concat([ops.constant(np.array([1], np.int64)), ops.constant(np.array([256], np.int64))], 0)
     model = openvino.Model([ops.reshape(first, size, special_zero=False)], [image])
     want = openvino.Core().compile_model(model, "CPU")(np.ones((1, 1, 8, 8), np.float32))[0]
 
