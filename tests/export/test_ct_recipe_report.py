@@ -151,3 +151,4 @@ def test_field_is_measured_at_the_networks_pixels() -> None:
     for scan in measured.values():
         assert 0.5 < scan["lung_dice"] < 0.95
         assert 0 < scan["opacity_share_of_lung"] < 0.2
+        assert 0 < scan["lung_around_the_body_share"] < 0.5  # it calls dark air around the body lung, too
