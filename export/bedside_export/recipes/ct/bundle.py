@@ -157,9 +157,11 @@ def _field(metrics: dict[str, Any]) -> str:
     scans = metrics["lung_field"].values()
     dice = ", ".join(f"{scan['lung_dice']:.3f}" for scan in scans)
     shares = ", ".join(f"{scan['opacity_share_of_lung']:.1%}" for scan in scans)
+    around = ", ".join(f"{scan['lung_around_the_body_share']:.1%}" for scan in scans)
     return (
         f"\nScans of another source (`ct/lung-field`, {len(scans)}), by the final network: lungs Dice {dice} against "
-        f"their masks;\nit calls {shares} of lung opacified, of which no expert has said anything.\n"
+        f"their masks;\n{around} of what it takes for lung lies around the body, and it calls {shares} of lung "
+        "opacified,\nof which no expert has said anything.\n"
     )
 
 
@@ -237,7 +239,7 @@ series.
   among the cases: what touches the chest wall and is dense may be missed, and counts to neither lung nor opacity.
 - Faint ground glass is missed: where experts drew it generously (case {least["case"]}),
   {least["hard_volume_over_true"]:.0%} of its volume was found.
-- Cloth and foam at the edge of the body are taken for lung here and there, a few mL in a scan.
+- Cloth and foam at the edge of the body are taken for lung here and there, as the scans of another source show.
 - One kind of opacity: it does not tell ground glass from consolidation; the mean HU says how dense it is.
 
 ## Terms
