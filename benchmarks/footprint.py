@@ -195,11 +195,11 @@ def _watch_threads() -> Iterator[list[str]]:
             names.append(self.name)
         start(self)
 
-    threading.Thread.start = note  # type: ignore[method-assign] - counted, and put back below
+    threading.Thread.start = note  # type: ignore[method-assign]  # counted, and put back below
     try:
         yield names
     finally:
-        threading.Thread.start = start  # type: ignore[method-assign] - as it was
+        threading.Thread.start = start  # type: ignore[method-assign]  # as it was
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def _watch_waits() -> Iterator[list[str]]:
         seen.append("sleep")
         sleep(seconds)
 
-    os.fsync, time.sleep = note_fsync, note_sleep  # type: ignore[assignment] - counted, and put back below
+    os.fsync, time.sleep = note_fsync, note_sleep  # type: ignore[assignment]  # counted, and put back below
     try:
         yield seen
     finally:
