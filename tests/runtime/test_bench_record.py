@@ -63,6 +63,13 @@ def test_run_comes_back_from_its_json(run: Run, tmp_path: Path) -> None:
     assert back.scenario("offline") is None
 
 
+def test_small_numbers_keep_their_digits() -> None:
+    run = make_run(
+        parity=replace(FAILED, differences=(replace(FAILED.differences[0], difference=4.23456e-06),))
+    )
+    assert run.to_json()["parity"]["differences"][0]["difference"] == 4.235e-06
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
