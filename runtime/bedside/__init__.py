@@ -19,6 +19,7 @@ if _typing.TYPE_CHECKING:
         InternalError,
         LimitError,
         MissingExtraError,
+        NodeError,
         OutputError,
         RefusedError,
     )
@@ -42,6 +43,7 @@ __all__ = [
     "InternalError",
     "LimitError",
     "MissingExtraError",
+    "NodeError",
     "OpacificationResult",
     "OutputError",
     "RefusedError",

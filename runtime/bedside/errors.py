@@ -8,6 +8,7 @@
     ├── MissingExtraError (ImportError)   an optional package is needed; the message names the extra
     ├── OutputError       (OSError)       a result can't be written
     ├── LimitError        (RuntimeError)  the job does not fit the memory or the time that was given
+    ├── NodeError         (RuntimeError)  a node can't listen, or a destination does not take its results
     └── InternalError     (RuntimeError)  a defect in bedside
 
 Each carries a stable ``code`` from `CODES`, which is what the JSON results hold. A message says what is
@@ -38,6 +39,8 @@ CODES: Final[dict[str, str]] = {
     "unsupported-syntax": "a transfer syntax that bedside does not read",
     "broken-pixels": "compressed pixel data that the decoder refuses",
     "not-results": "a JSON file or a folder that holds no results of bedside",
+    "bad-config": "a node's configuration that is malformed, or has a wrong key or value",
+    "other-pixels": "an object under the UID of one that is there, with another content",
     # RefusedError
     "wrong-modality": "CT, MR or anything else that is not a projection X-ray",
     "wrong-view": "a lateral or other view that is not frontal",
@@ -57,6 +60,7 @@ CODES: Final[dict[str, str]] = {
     "not-hu": "a volume whose values are not Hounsfield units",
     "no-lungs": "no lungs in the scan",
     "mixed-bundles": "results of different bundles, whose difference is no change of the patient",
+    "no-rule": "an object that no rule of the node takes",
     "several-patients": "studies of more than one patient, and none was chosen",
     "no-studies": "no study that can be followed: none has both an answer and a time",
     "no-reference": "no DICOM, or no study in it, that results as DICOM could belong to",
@@ -86,6 +90,10 @@ CODES: Final[dict[str, str]] = {
     # LimitError
     "memory-too-small": "the memory budget is under what the job needs",
     "deadline-too-short": "nothing could be measured before the deadline",
+    # NodeError
+    "not-listening": "the address or port can't be listened on",
+    "spool-in-use": "another node holds the spool",
+    "not-delivered": "a destination can't be reached, or did not take the results",
     # InternalError
     "internal": "a defect in bedside",
 }
@@ -154,6 +162,10 @@ class OutputError(BedsideError, OSError):
 
 class LimitError(BedsideError, RuntimeError):
     """The job does not fit the memory or the time that was given; the message says what would do."""
+
+
+class NodeError(BedsideError, RuntimeError):
+    """A node can't listen, or a destination does not take its results."""
 
 
 class InternalError(BedsideError, RuntimeError):

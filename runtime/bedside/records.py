@@ -22,7 +22,7 @@ _NAMES: Final = {
     float: "a number",
     bool: "a boolean",
 }
-"""Type that `parse` gives -> its name in a message; None is null."""
+"""Type that `parse` gives -> its name in a message; None is null. What is left is a date or time, which TOML has."""
 _Record = TypeVar("_Record")
 
 
@@ -49,10 +49,11 @@ def build(kind: type[_Record], value: object) -> _Record:
 
     They may name dataclasses, ``str`` (one line of printable text), ``int``, ``float``, ``bool``,
     ``X | None``, ``tuple[X, ...]`` and ``dict[str, X]``. No value is converted, but for an integer where a
-    float is expected.
+    float is expected. What else holds values like these, such as ``tomllib``, will do as well.
 
     Raises:
-        ValueError: A key is unknown or missing, or a value is of another type; says where.
+        ValueError: A key is unknown or missing, a value is of another type, or a dataclass refuses its values with a
+            plain ValueError; says where.
     """
     record: _Record = _build(kind, value, "")
     return record
@@ -86,7 +87,15 @@ def _build_record(kind: type, value: object, where: str) -> object:
     for key in required:
         if key not in table:
             raise ValueError(f"{dot}{key} is missing")
-    return kind(**{key: _build(hints[key], item, dot + key) for key, item in table.items()})
+    members = {key: _build(hints[key], item, dot + key) for key, item in table.items()}
+    try:
+        return kind(**members)
+    except ValueError as error:
+        if not where or type(error) is not ValueError:
+            raise
+        message = str(error)  # where it begins with the name of a member, that is the place
+        joint = "." if message.partition(" ")[0] in hints else ": "
+        raise ValueError(f"{_short(where)}{joint}{message}") from error
 
 
 @cache
@@ -98,7 +107,7 @@ def _members(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _expect(kind: type, value: object, where: str) -> Any:
     if type(value) is not kind:
-        given = _NAMES.get(type(value), "null")
+        given = _NAMES.get(type(value), "null" if value is None else "a date or time")
         raise ValueError(f"{_short(where) or 'the whole'} must be {_NAMES[kind]}, not {given}")
     return value
 
@@ -111,7 +120,14 @@ def _text(value: object, where: str) -> str:
 
 
 def _number(value: object, where: str) -> float:
-    return float(value) if type(value) is int else _expect(float, value, where)
+    number = value if type(value) is int else _expect(float, value, where)
+    try:
+        whole = float(number)
+    except OverflowError:
+        whole = math.inf
+    if not math.isfinite(whole):
+        raise ValueError(f"{_short(where)} must be a finite number")
+    return whole
 
 
 _PLAIN: Final[dict[type, Callable[[object, str], Any]]] = {

@@ -138,7 +138,7 @@ def test_installs_from_wheels_alone_what_pyproject_names(stages: dict[str, Stage
     extras = re.search(r"\[([\w,]+)\]", install)
     assert extras
     project = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert {"cpu", "codecs", "dicom", "tensorrt"} == set(extras[1].split(","))
+    assert {"cpu", "codecs", "dicom", "node", "tensorrt"} == set(extras[1].split(","))
     for extra in extras[1].split(","):
         assert re.search(rf"^{extra} = \[", project, flags=re.MULTILINE)
 

@@ -20,6 +20,7 @@ from bedside.errors import (
     InternalError,
     LimitError,
     MissingExtraError,
+    NodeError,
     OutputError,
     RefusedError,
 )
@@ -32,6 +33,7 @@ BASES = {
     MissingExtraError: ImportError,
     OutputError: OSError,
     LimitError: RuntimeError,
+    NodeError: RuntimeError,
     InternalError: RuntimeError,
 }
 

@@ -25,6 +25,7 @@ PUBLIC = [
     "InternalError",
     "LimitError",
     "MissingExtraError",
+    "NodeError",
     "OpacificationResult",
     "OutputError",
     "RefusedError",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bedside.errors import BundleError
 from bedside.records import MAX_STRING, build, parse
 
 
@@ -142,3 +145,66 @@ def test_any_bytes_are_read_or_refused(text: bytes) -> None:
     except ValueError:
         return
     json.loads(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    length: float
+    leaf: Leaf | None = None
+
+    def __post_init__(self) -> None:
+        if self.length <= 0:
+            raise ValueError("length must be more than 0")
+        if self.leaf is None and self.length > 9:
+            raise ValueError("a long one needs a leaf")
+
+
+@dataclass(frozen=True, slots=True)
+class Wood:
+    branches: tuple[Branch, ...] = ()
+    named: dict[str, Branch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.branches) > 2:
+            raise ValueError("branches are too many")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"branches": [{"length": 1}, {"length": 0}]}, "branches[1].length must be more than 0"),
+        ({"branches": [{"length": 10}]}, "branches[0]: a long one needs a leaf"),
+        ({"named": {"a": {"length": -1}}}, "named['a'].length must be more than 0"),
+        ({"branches": [{"length": 1}] * 3}, "branches are too many"),
+    ],
+)
+def test_what_a_dataclass_refuses_is_told_with_its_place(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        build(Wood, value)
+    assert str(caught.value) == message
+
+
+def test_error_of_another_kind_passes_as_it_is() -> None:
+    problem = BundleError("bundle-broken", "told in full")
+
+    @dataclass(frozen=True, slots=True)
+    class Own:
+        share: float
+
+        def __post_init__(self) -> None:
+            raise problem
+
+    with pytest.raises(BundleError) as caught:
+        build(Own, {"share": 1.0})
+    assert caught.value is problem
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 10**400])
+def test_number_that_no_computation_takes_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"branches\[0\].length must be a finite number"):
+        build(Wood, {"branches": [{"length": value}]})
+
+
+def test_type_that_toml_has_beside_json_is_named() -> None:
+    with pytest.raises(ValueError, match=r"branches\[0\].length must be a number, not a date or time"):
+        build(Wood, {"branches": [{"length": date(2026, 1, 1)}]})

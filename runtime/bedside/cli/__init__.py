@@ -16,9 +16,12 @@ from bedside.cli.compare import compare
 from bedside.cli.console import mute_stdout, printable, tell
 from bedside.cli.doctor import doctor
 from bedside.cli.inspect import inspect
+from bedside.cli.queue import queue
+from bedside.cli.rules import rules
 from bedside.cli.sample import sample
 from bedside.cli.score import score
 from bedside.cli.segment import segment
+from bedside.cli.serve import serve
 from bedside.cli.trend import trend
 from bedside.cli.tune import tune
 from bedside.cli.verify import verify
@@ -70,6 +73,9 @@ for _command in (
     tune,
     bench,
     build,
+    serve,
+    queue,
+    rules,
     doctor,
     sample,
 ):

@@ -1,0 +1,164 @@
+"""Folders whose files are taken in. Not for clinical use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.errors import InputError, OutputError, RefusedError
+from bedside.node.config import Watch
+from bedside.node.intake import FOLDER, Intake
+from bedside.node.spool import Spool
+from bedside.results.files import FULL
+
+__all__ = ["Watcher"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A file as it was seen."""
+
+    size: int
+    """Bytes."""
+    changed_ns: int
+    """Its modification time."""
+
+
+class Watcher:
+    """Takes in the files of one folder, and of those in it, once they have not changed for a while.
+
+    A file is gone from the folder when it lies in the spool and in the queue, and not before. What is not taken (no
+    DICOM, no rule) stays where it is, and is tried again when it has changed or the node starts anew. Hidden files,
+    ``.part`` and ``.tmp`` are somebody's work; links are not followed.
+
+    Args:
+        watch: The folder.
+        intake: Where its files go.
+        spool: Whose disk they go to.
+        free_mib: Of the disk that stay free.
+        clock: Seconds that only rise: a clock that is set tells nothing of how old a file is.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        intake: Intake,
+        spool: Spool,
+        *,
+        free_mib: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = Path(watch.folder)
+        self._settle_s = watch.settle_s
+        self._intake = intake
+        self._spool = spool
+        self._free_mib = free_mib
+        self._clock = clock
+        self._seen: dict[Path, tuple[_Look, float]] = {}
+        self._left: dict[Path, _Look] = {}
+        self.problem = ""
+        """Why it can't work now; empty if it can."""
+
+    def look(self) -> int:
+        """Take in what has settled; returns how many files were."""
+        taken = 0
+        try:
+            found = dict(self._find())
+        except OSError as error:
+            self._say(f"a watched folder can't be read ({error.strerror})")
+            return 0
+        self._left = {path: look for path, look in self._left.items() if found.get(path) == look}
+        now = self._clock()
+        seen = {}
+        for path, look in found.items():
+            if path in self._left:
+                continue
+            known = self._seen.get(path)
+            since = known[1] if known is not None and known[0] == look else now
+            seen[path] = (look, since)
+        self._seen = seen
+        problem = ""
+        for path, (look, since) in seen.items():
+            if now - since < self._settle_s:
+                continue
+            if self._spool.free_mib() < self._free_mib:
+                problem = "the spool's disk is nearly full; what lies in watched folders waits"
+                break
+            try:
+                taken += self._take(path, look)
+            except OutputError as error:
+                problem = error.message
+                break
+        self._say(problem)
+        return taken
+
+    def _take(self, path: Path, look: _Look) -> int:
+        """Take in one file; returns how many were: 1, or 0 where it stays."""
+        part = self._spool.part()
+        try:
+            _copy(path, part)
+            self._intake.take(part, FOLDER)
+        except (InputError, RefusedError) as error:
+            log.warning("a file of a watched folder was left there [%s]: %s", error.code, error.message)
+            self._left[path] = look
+            return 0
+        except FileNotFoundError:  # somebody took it away
+            return 0
+        except PermissionError:
+            log.warning("a file of a watched folder was left there: it can't be read")
+            self._left[path] = look
+            return 0
+        finally:
+            part.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("a file of a watched folder was taken in, and can't be removed (%s)", error.strerror)
+            self._left[path] = look
+        return 1
+
+    def _find(self) -> Iterator[tuple[Path, _Look]]:
+        folders = [self._folder]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or entry.name.endswith((".part", ".tmp")):
+                        continue
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    if stat.S_ISDIR(found.st_mode):
+                        folders.append(Path(entry.path))
+                    elif stat.S_ISREG(found.st_mode):
+                        yield Path(entry.path), _Look(found.st_size, found.st_mtime_ns)
+
+    def _say(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
+
+
+def _copy(path: Path, part: Path) -> None:
+    """A copy in the spool, which `Spool.place` has on the disk.
+
+    Raises:
+        OutputError: The copy can't be written.
+    """
+    with path.open("rb") as source:
+        try:
+            with part.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as error:
+            raise OutputError(
+                "disk-full" if error.errno in FULL else "output-not-writable",
+                f"the spool can't be written ({error.strerror}); what lies in watched folders waits",
+            ) from error
