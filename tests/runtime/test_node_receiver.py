@@ -17,10 +17,13 @@ import numpy as np
 import pydicom
 import pytest
 
+from bedside.dicom.pixels import PROCESSES, RLE
 from bedside.errors import InputError, NodeError
+from bedside.node import syntaxes
 from bedside.node.config import Completion as Choice
 from bedside.node.network import Limits, Peer, Tls
 from bedside.node.network import Receiver as ReceiverChoice
+from bedside.node.syntaxes import list_syntaxes
 from made_node import Parts, make_parts, write_picture, write_slice
 from made_peers import Certificates, make_certificates
 
@@ -148,18 +151,28 @@ class TestWelcome:
             (study,) = parts.studies()
             assert study.instances == 2
 
-    def test_every_transfer_syntax_that_the_reader_takes_is_accepted(self, tmp_path: Path) -> None:
-        from bedside.dicom.pixels import RLE
-        from bedside.node.syntaxes import TRANSFER_SYNTAXES
-
-        assert RLE in TRANSFER_SYNTAXES
+    def test_every_transfer_syntax_that_can_be_decoded_is_accepted(self, tmp_path: Path) -> None:
+        read = {
+            *PROCESSES,
+            RLE,
+            EXPLICIT,
+            "1.2.840.10008.1.2",
+            "1.2.840.10008.1.2.1.99",
+            "1.2.840.10008.1.2.2",
+        }
+        assert set(list_syntaxes()) == read
         with listening(tmp_path) as (_, receiver):
-            for uid in TRANSFER_SYNTAXES:
+            for uid in read:
                 entity = pynetdicom.AE("SCU")
                 entity.add_requested_context(DX, [uid])
                 association = entity.associate("127.0.0.1", receiver.port, ae_title="BEDSIDE")
                 assert [str(each.transfer_syntax[0]) for each in association.accepted_contexts] == [uid]
                 association.release()
+
+    def test_what_needs_an_extra_is_not_accepted_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(syntaxes, "is_available", lambda: False)
+        assert EXPLICIT in list_syntaxes()
+        assert "1.2.840.10008.1.2.4.70" not in list_syntaxes()  # JPEG Lossless
 
 
 class TestRefusal:

@@ -161,6 +161,22 @@ def test_late_slice_makes_a_result_old_before_it_is_recorded(parts: Parts) -> No
     assert len(reports(parts, study)) == 1
 
 
+def test_xray_does_not_wait_behind_the_scans(parts: Parts) -> None:
+    for number in (1, 2):
+        part = parts.spool.part()
+        shutil.move(
+            write_slice(
+                parts.folder / "x.dcm", number, series=f"1.3.{number}", NumberOfSeriesRelatedInstances=1
+            ),
+            part,
+        )
+        parts.intake.take(part, FOLDER)
+    send(parts, "answer")
+    run(parts)
+    ran = [event["rule"] for event in parts.events() if event["event"] == "ran"]
+    assert ran == ["xray", "ct", "ct"]
+
+
 def test_study_whose_rule_is_gone_is_set_aside_and_says_so(parts: Parts) -> None:
     send(parts, "answer")
     runner = Runner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -85,11 +86,11 @@ class Served:
         path.write_text("\n".join({**lines, **changes}.values()))
         return path
 
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
+    def start(self, code: str | None = None) -> None:
+        """Start it, and wait until it is ready; ``code`` runs first, in its process."""
         self.log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            command("serve", "--config", self.folder / "node.toml", "--verbose"),
+            command("serve", "--config", self.folder / "node.toml", "--verbose", code=code),
             stdout=self.log,
             stderr=self.log,
             stdin=subprocess.DEVNULL,
@@ -145,12 +146,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, destination: int, **changes: str) -> Iterator[Served]:
+def serving(folder: Path, destination: int, *, code: str | None = None, **changes: str) -> Iterator[Served]:
     node = Served(folder, destination, find_port(), find_port())
     make_bundle(folder / "tiny")
     (folder / "in").mkdir()
     node.write(**changes)
-    node.start()
+    node.start(code)
     try:
         yield node
     finally:
@@ -247,6 +248,35 @@ def test_killed_worker_costs_a_try_and_no_result(tmp_path: Path) -> None:
         node.end()
 
 
+HEAR = """
+import sys
+
+def hear(event, told):
+    if event in ("socket.connect", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.getaddrinfo"):
+        with open(LOG, "a") as log:
+            print(event, [each for each in told if not hasattr(each, "fileno")], file=log)
+
+sys.addaudithook(hear)
+"""
+
+
+def test_node_connects_to_its_destinations_alone_and_starts_its_worker_alone(tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    code = HEAR.replace("LOG", repr(str(heard)))
+    with StorePeer() as peer, serving(tmp_path, peer.port, code=code) as node:
+        node.store(write_picture(tmp_path / "a.dcm"))
+        until(lambda: node.states() == ["sent"])
+        assert node.end() == 0
+    events = heard.read_text().splitlines()
+    connected = [line for line in events if line.startswith("socket.connect")]
+    assert set(connected) == {f"socket.connect [('127.0.0.1', {peer.port})]"}
+    named = [line for line in events if line.startswith("socket.getaddrinfo")]
+    assert [line for line in named if "'127.0.0.1'" not in line] == []
+    (started,) = [line for line in events if not line.startswith("socket.")]
+    assert started.startswith("subprocess.Popen")
+    assert "bedside.node.worker" in started
+
+
 class TestStarting:
     def told(self, folder: Path, **changes: str) -> tuple[int, str]:
         make_bundle(folder / "tiny")
@@ -321,3 +351,25 @@ def test_queue_commands_work_beside_a_running_node(tmp_path: Path) -> None:
         until(lambda: node.states() == ["sent"])
         assert len({uid for uid, _ in peer.received}) == 3  # run again, and the same results
         node.end()
+
+
+@pytest.mark.slow
+def test_node_that_is_killed_while_it_serves_loses_nothing(tmp_path: Path) -> None:
+    """A sender that sends again what it was not told success for, and a node that is killed at any moment."""
+    chance = random.Random(7)  # noqa: S311 - no secret
+    sent: set[int] = set()
+    with StorePeer() as peer, serving(tmp_path, peer.port, grace="tries = 100") as node:
+        for kill in range(20):
+            deadline = time.monotonic() + chance.uniform(0.1, 2.0)
+            while time.monotonic() < deadline:
+                number = len(sent) + 1
+                if node.store(write_picture(tmp_path / "a.dcm", number)) == [0]:
+                    sent.add(number)
+            node.end(signal.SIGKILL)
+            node.start()
+            assert not node.ended(), f"it did not start after kill {kill}"
+        until(lambda: set(node.states()) == {"sent"})
+        assert node.end() == 0
+    assert len(node.states()) == len(sent) > 20
+    assert len(set(reports(peer))) == len(sent)
+    assert len({uid for uid, _ in peer.received}) == 3 * len(sent)

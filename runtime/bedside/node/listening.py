@@ -28,6 +28,9 @@ _HEADER_BYTES: Final = 6
 """Of a PDU (PS3.8, 9.3.1)."""
 _LEAST_BYTES: Final = 1 << 17
 """Of a PDU that asks for an association: they may be longer than those with data."""
+_FAREWELL_S: Final = 2.0
+"""For connections to end that were aborted."""
+_NAP_S: Final = 0.01
 _BACKLOG: Final = 128
 """Connections that the system holds until they are looked at."""
 
@@ -80,9 +83,14 @@ class Listener(ThreadedAssociationServer):
         """Nothing is printed of a connection that went wrong."""
 
     def server_close(self) -> None:
-        """Close the server's own socket, and those of connections that have ended."""
+        """Close the server's own socket, and those of its connections, once they have said their farewell."""
         super().server_close()
-        self._count_out()
+        until = time.monotonic() + _FAREWELL_S
+        while self._inside and time.monotonic() < until:
+            self._count_out()
+            time.sleep(_NAP_S)
+        for _, _, connection in self._inside:
+            connection.close()
 
     def service_actions(self) -> None:
         """Now and then: count out who has gone."""

@@ -31,7 +31,7 @@ from bedside.node.gate import ENDING, Gate, Rejection
 from bedside.node.intake import Intake, Sender
 from bedside.node.network import Receiver as Choice
 from bedside.node.spool import Spool
-from bedside.node.syntaxes import SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
+from bedside.node.syntaxes import SOP_CLASSES, VERIFICATION, list_syntaxes
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -137,7 +137,7 @@ class Receiver:
                 self._gate,
                 self._context,
                 [VERIFICATION, *SOP_CLASSES],
-                TRANSFER_SYNTAXES,
+                list_syntaxes(),
                 [
                     (evt.EVT_REQUESTED, self._requested),
                     (evt.EVT_ACCEPTED, self._accepted),

@@ -97,6 +97,9 @@ class Runner:
         self._chronicle = chronicle
         self._finished = finished
         self._module = worker
+        self._quick = tuple(
+            name for name, job in jobs.items() if job.alone
+        )  # a second each: no CT is to hold them up
         self._worker: EngineProcess | None = None
         self._wake = Event()
         self._stop = Event()
@@ -146,7 +149,7 @@ class Runner:
         while not self._stop.is_set():
             self._wake.clear()
             try:
-                work = self._desk.ask(lambda queue: queue.claim(time.time()))
+                work = self._desk.ask(lambda queue: queue.claim(time.time(), first=self._quick))
                 if work is None:
                     self._wake.wait(LOOK_S)
                     continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
@@ -39,10 +40,12 @@ log = logging.getLogger(__name__)
 
 OWN_TITLE: Final = "BEDSIDE"
 """AE title towards destinations, where there is no receiver and none is given."""
-ROUND_S: Final = 0.25
+ROUND_S: Final = 0.5
 """How often quiet time and watched folders are looked at."""
+PAUSE_S: Final = 5.0
+"""After a round that failed."""
 FAREWELL_S: Final = 5.0
-"""For associations to come to their end when the node does."""
+"""For associations to come to their end when the node does, and for its threads."""
 
 
 class Node:
@@ -88,7 +91,15 @@ class Node:
             self._housekeeping = Housekeeping(self._spool, self._desk, config.retention, self._audit)
             self._health = self._make_health()
             self._stop = Event()
-            self._rounds = Thread(target=self._go_round, name="rounds")
+            self._started = False
+            rounds = [
+                (self._completion.look, self._housekeeping.look),
+                *((each.look,) for each in self._watchers),
+            ]
+            # A folder that hangs, as one of the network may, is to hold up neither the others nor the end.
+            self._rounds = [
+                Thread(target=self._go_round, args=(each,), name="round", daemon=True) for each in rounds
+            ]
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Node:
@@ -128,7 +139,9 @@ class Node:
         self._runner.start()
         for outbox in self._outboxes:
             outbox.start()
-        self._rounds.start()
+        for each in self._rounds:
+            each.start()
+        self._started = True
         if self._receiver is not None:
             self._receiver.start()
         self._audit.write("started", rules=len(self._config.rules))
@@ -137,36 +150,34 @@ class Node:
         """End in order: receive no more, let the running study end or give it back, then let go."""
         if self._stop.is_set():
             return
-        started = self._rounds.ident is not None
         if self._receiver is not None:
             self._receiver.stop(FAREWELL_S)
         self._stop.set()
-        if self._rounds.is_alive():
-            self._rounds.join()
-        until = time.monotonic() + self._config.grace_s
+        until = time.monotonic() + max(FAREWELL_S, self._config.grace_s)
         for outbox in self._outboxes:
             outbox.stop(0.0)  # all of them are told, and end while the runner does
         self._runner.stop()
         for outbox in self._outboxes:
             outbox.stop(max(0.0, until - time.monotonic()))
+        for each in self._rounds:
+            if each.is_alive():
+                each.join(max(0.0, until - time.monotonic()))
         if self._health is not None:
             self._health.stop()
-        if started:
+        if self._started:
             self._audit.write("stopped")
 
     def not_live(self) -> list[str]:
         """What is broken for good; empty if nothing is."""
-        told = []
-        if self._rounds.ident is not None and not self._rounds.is_alive() and not self._stop.is_set():
-            told.append("the node's rounds have ended")
-        if self._rounds.ident is not None:
-            told += ["the runner has ended"] * (not self._runner.alive)
-            told += ["a sender has ended" for outbox in self._outboxes if not outbox.alive]
-        return told
+        if not self._started or self._stop.is_set():
+            return []
+        told = ["a round has ended" for each in self._rounds if not each.is_alive()]
+        told += ["the runner has ended"] * (not self._runner.alive)
+        return told + ["a sender has ended" for outbox in self._outboxes if not outbox.alive]
 
     def not_ready(self) -> list[str]:
         """Why it can't do all of its work now; empty if it can."""
-        if self._stop.is_set() or self._rounds.ident is None:
+        if self._stop.is_set() or not self._started:
             return ["the node is starting or ending"]
         told = self.not_live()
         if self._receiver is not None:
@@ -211,17 +222,13 @@ class Node:
         for outbox in self._outboxes:
             outbox.wake()
 
-    def _go_round(self) -> None:
+    def _go_round(self, looks: Sequence[Callable[[], object]]) -> None:
         """Look after what nobody else tells of. What goes wrong is told, and tried again in the next round."""
         while not self._stop.wait(ROUND_S):
-            for look in (
-                self._completion.look,
-                *(each.look for each in self._watchers),
-                self._housekeeping.look,
-            ):
+            for look in looks:
                 try:
                     look()
                 except Exception as problem:  # noqa: BLE001 - as told above
                     error = problem if isinstance(problem, BedsideError) else InternalError.of(problem)
                     log.error("%s", error.message)
-                    self._stop.wait(ROUND_S)
+                    self._stop.wait(PAUSE_S)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["SOP_CLASSES", "TRANSFER_SYNTAXES", "VERIFICATION"]
+from bedside.decoders import is_available
+from bedside.dicom.pixels import PROCESSES, RLE
+from bedside.dicom.source import DEFLATED_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+
+__all__ = ["SOP_CLASSES", "VERIFICATION", "list_syntaxes"]
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 """C-ECHO (PS3.4, A.4)."""
@@ -20,17 +24,15 @@ SOP_CLASSES: Final = {
     _STORAGE + "2.2": "Legacy Converted Enhanced CT Image Storage",
 }
 """SOP Class UID -> name (PS3.4, B.5)."""
-_SYNTAX: Final = "1.2.840.10008.1.2"
-_LITTLE: Final = (_SYNTAX + ".1", _SYNTAX, _SYNTAX + ".1.99", _SYNTAX + ".2")
-_COMPRESSED: Final = {
-    "": (".5", ".4.50", ".4.90", ".4.91"),
-    "codecs": (".4.70", ".4.57", ".4.80", ".4.81", ".4.51", ".4.53", ".4.55"),
-}
+_ALWAYS: Final = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+"""Compressed syntaxes that a core install decodes, whatever is in them."""
 
 
-def _list(extra: str) -> tuple[str, ...]:
-    return tuple(_SYNTAX + end for end in _COMPRESSED[extra])
+def list_syntaxes() -> tuple[str, ...]:
+    """Transfer syntaxes that `bedside.dicom` can decode here, the plain ones first.
 
-
-TRANSFER_SYNTAXES: Final = (*_LITTLE, *_list(""), *_list("codecs"))
-"""All that `bedside.dicom` reads, the plain ones first: of what a sender offers, the first of these is taken."""
+    Of what a sender offers, the first of these is taken. Without the extra ``codecs`` a sender that could also send
+    without compression does so, and one that could not is told that its objects are not taken.
+    """
+    compressed = tuple(PROCESSES) if is_available() else _ALWAYS
+    return (EXPLICIT_LITTLE, IMPLICIT_LITTLE, DEFLATED_LITTLE, EXPLICIT_BIG, RLE, *compressed)
