@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import struct
@@ -36,6 +37,7 @@ pytestmark = [
         "ignore:unclosed:ResourceWarning"
     ),  # buffers that pynetdicom leaves to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
 ]
 CR = "1.2.840.10008.5.1.4.1.1.1"
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -43,6 +45,13 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 PATIENCE_S = 20.0
 QUICK = Limits(request_s=2.0, idle_s=2.0)
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """Collect here what pynetdicom's requestor leaves open, and not in the tests of somebody else."""
+    yield
+    gc.collect()
 
 
 @contextmanager

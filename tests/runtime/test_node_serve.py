@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -36,10 +37,18 @@ pytestmark = [
         "ignore:unclosed:ResourceWarning"
     ),  # buffers that pynetdicom leaves to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
 ]
 PATIENCE_S = 60.0
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """Collect here what pynetdicom's requestor leaves open, and not in the tests of somebody else."""
+    yield
+    gc.collect()
 
 
 def find_port() -> int:
