@@ -154,7 +154,6 @@ class Runner:
                     self._wake.wait(LOOK_S)
                     continue
                 self._run(work)
-                self.problem = ""
             except Exception as problem:  # noqa: BLE001 - told; what was claimed runs again at the next start, or now
                 error = problem if isinstance(problem, BedsideError) else InternalError.of(problem)
                 self._say(error.message)
@@ -178,9 +177,11 @@ class Runner:
         outcome = self._try(job, source, out)
         status = self._conclude(work.study, job, source, out, outcome)
         self._chronicle.ran(study, status, time.monotonic() - begun, outcome.error, job)
-        if outcome.error is not None and isinstance(outcome.error, OutputError):
+        if isinstance(outcome.error, OutputError):
             self._say(outcome.error.message)
             self._stop.wait(PAUSE_S)
+        else:
+            self.problem = ""
 
     def _try(self, job: Job, source: Path, out: Path) -> _Outcome:
         order = {"job": asdict(job), "source": str(source), "out": str(out)}
