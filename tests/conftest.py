@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -62,3 +64,10 @@ def bare_python(pytestconfig: pytest.Config) -> Path:
     if path is None:
         pytest.skip("needs --bare-python, which scripts/test gives")
     return ROOT / Path(path)
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """Collect with the tests that leave something open, and not in those of somebody else."""
+    yield
+    gc.collect()

@@ -8,7 +8,8 @@ Clock            seconds that rise when a test says so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from made_dicom import write_xray
 
 CANARY = "Kanarienvogel"
 """A patient's name, in every attribute that names one: it may be found nowhere."""
+PATIENCE_S = 60.0
+"""For what a thread or another process is to do."""
 RULES = (
     Rule("xray", "tiny", modality=("CR", "DX"), destinations=("pacs",)),
     Rule("ct", "tiny-ct", modality=("CT",), destinations=("pacs",)),
@@ -149,3 +152,11 @@ def write_slice(path: Path, number: int, *, series: str = "1.3.1", **header: Any
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_xray(path, **{**named, **header})
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait for something that a thread or another process is to do."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,10 @@ from bedside.errors import BackendError, BundleError
 from bedside.node.entries import Study
 from bedside.node.intake import FOLDER
 from bedside.node.runner import Runner, Terms
-from made_node import CANARY, JOBS, Parts, make_job, make_parts, write_picture, write_slice
+from made_node import CANARY, JOBS, Parts, make_job, make_parts, until, write_picture, write_slice
 from tiny_bundle import make_bundle
 
 QUICK = Terms(deadline_s=20.0, grace_s=0.0)
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -37,13 +36,6 @@ def send(parts: Parts, todo: str, number: int = 1) -> None:
     part = parts.spool.part()
     shutil.move(write_picture(parts.folder / "x.dcm", number, StudyDescription=todo), part)
     parts.intake.take(part, FOLDER)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
 
 
 def run(parts: Parts, *todo: str, terms: Terms = QUICK) -> list[Study]:

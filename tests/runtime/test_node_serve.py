@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -13,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,44 +24,17 @@ import pytest
 from bedside.node.look import Look
 from bedside.node.spool import QUEUE
 from command_line import command, environment, run
-from made_node import CANARY, write_picture
+from made_node import CANARY, PATIENCE_S, until, write_picture
 from made_peers import TITLE, StorePeer
+from received_node import DX, LEAVES_BUFFERS
+from served_node import find_ports
 from tiny_bundle import make_bundle
 
 pynetdicom = pytest.importorskip("pynetdicom", reason="needs the extra node")
 pytest.importorskip("highdicom", reason="needs the extra dicom")
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:unclosed:ResourceWarning"
-    ),  # buffers that pynetdicom leaves to the collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
-]
-PATIENCE_S = 60.0
-DX = "1.2.840.10008.5.1.4.1.1.1.1"
+pytestmark = LEAVES_BUFFERS
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
-
-
-@pytest.fixture(scope="module")
-def collected() -> Iterator[None]:
-    """Collect here what pynetdicom's requestor leaves open, and not in the tests of somebody else."""
-    yield
-    gc.collect()
-
-
-def find_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
-
-
-def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -156,7 +128,7 @@ class Served:
 
 @contextmanager
 def serving(folder: Path, destination: int, *, code: str | None = None, **changes: str) -> Iterator[Served]:
-    node = Served(folder, destination, find_port(), find_port())
+    node = Served(folder, destination, find_ports(1)[0], find_ports(1)[0])
     make_bundle(folder / "tiny")
     (folder / "in").mkdir()
     node.write(**changes)
@@ -219,7 +191,7 @@ def test_killed_nodes_study_has_one_result_at_the_destination(tmp_path: Path) ->
 
 
 def test_destination_that_is_away_gets_its_results_later(tmp_path: Path) -> None:
-    port = find_port()
+    port = find_ports(1)[0]
     with serving(tmp_path, port) as node:
         node.store(write_picture(tmp_path / "a.dcm"))
         until(lambda: "deliveries_total{" in node.metrics())
@@ -289,7 +261,7 @@ def test_node_connects_to_its_destinations_alone_and_starts_its_worker_alone(tmp
 class TestStarting:
     def told(self, folder: Path, **changes: str) -> tuple[int, str]:
         make_bundle(folder / "tiny")
-        node = Served(folder, 104, find_port(), find_port())
+        node = Served(folder, 104, find_ports(1)[0], find_ports(1)[0])
         done = run("serve", "--config", node.write(**changes), "--check")
         return done.returncode, done.stderr
 
@@ -337,7 +309,7 @@ class TestStarting:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
             held.listen()
-            node = Served(tmp_path, 104, held.getsockname()[1], find_port())
+            node = Served(tmp_path, 104, held.getsockname()[1], find_ports(1)[0])
             done = run("serve", "--config", node.write())
         assert done.returncode == 2
         assert f"port {node.port} can't be listened on" in done.stderr
