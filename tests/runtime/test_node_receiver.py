@@ -15,11 +15,13 @@ from bedside.errors import InputError, NodeError
 from bedside.node import syntaxes
 from bedside.node.certificates import make_context
 from bedside.node.config import Completion as Choice
+from bedside.node.network import Destination
 from bedside.node.network import Receiver as ReceiverChoice
 from bedside.node.receiver import Receiver
+from bedside.node.store import send_by_store
 from bedside.node.syntaxes import list_syntaxes
 from made_node import make_parts, until, write_picture, write_slice
-from made_peers import Certificates, make_certificates
+from made_peers import Certificates, data_set, make_certificates
 from received_node import (
     DX,
     EXPLICIT,
@@ -87,6 +89,19 @@ class TestWelcome:
                 association = entity.associate("127.0.0.1", receiver.port, ae_title="BEDSIDE")
                 assert [str(each.transfer_syntax[0]) for each in association.accepted_contexts] == [uid]
                 association.release()
+
+    @pytest.mark.parametrize("syntax", list_syntaxes())
+    def test_real_slice_arrives_as_it_was_sent(self, shared: Path, tmp_path: Path, syntax: str) -> None:
+        path = shared / "data/dicom/ct-transfer-syntaxes" / f"{syntax}.dcm"
+        if not path.exists():
+            pytest.skip("no slice in this transfer syntax in ../shared")
+        with listening(tmp_path) as (parts, receiver):
+            there = Destination(ae_title="BEDSIDE", host="127.0.0.1", port=receiver.port)
+            send_by_store([path], there, calling="SCU")
+            (name,) = parts.stored()
+            stored = parts.spool.root / name
+            assert pydicom.filereader.read_file_meta_info(stored).TransferSyntaxUID == syntax
+            assert data_set(stored) == data_set(path)
 
     def test_what_needs_an_extra_is_not_accepted_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(syntaxes, "is_available", lambda: False)
