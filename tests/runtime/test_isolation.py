@@ -17,8 +17,10 @@ import pytest
 
 from bedside.backends import Tuning, open_backend
 from bedside.bundle import Bundle
+from bedside.dicom.ledger import GeometryError
 from bedside.errors import BackendError, BedsideError, BundleError, InternalError, RefusedError
 from bedside.isolation import IsolatedBackend, Limits
+from bedside.isolation.wire import pack_error, unpack_error
 from bedside.memory import held_bytes
 from tiny_bundle import MODEL, SIDE, make_bundle, seal
 
@@ -463,3 +465,8 @@ def test_engine_starts_in_an_environment_of_its_own(bundle: Bundle) -> None:
     time.sleep(0.2)
     with opened[0] as engine:
         assert engine.run({"image": picture()})["severity"].shape == (1, 2)
+
+
+def test_error_of_a_kind_of_its_own_arrives_as_the_kind_that_it_is_of() -> None:
+    error = unpack_error(pack_error(GeometryError("improper-geometry", "no volume", ())))
+    assert (type(error), error.code, error.refusal) == (RefusedError, "improper-geometry", True)

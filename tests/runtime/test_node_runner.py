@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from bedside.bundle import Bundle
 from bedside.errors import BackendError, BundleError
 from bedside.node.entries import Study
 from bedside.node.intake import FOLDER
 from bedside.node.runner import Runner, Terms
 from made_node import CANARY, JOBS, Parts, make_job, make_parts, until, write_picture, write_slice
 from tiny_bundle import make_bundle
+from tiny_ct_bundle import make_ct_bundle
 
 QUICK = Terms(deadline_s=20.0, grace_s=0.0)
 
@@ -194,15 +196,19 @@ def test_logs_and_audit_hold_nothing_of_the_patient(parts: Parts, caplog: pytest
 class TestRealWorker:
     """The worker itself, with a tiny bundle."""
 
-    def run(self, parts: Parts, path: Path, **changes: object) -> tuple[Study, dict[str, Path]]:
-        bundle = make_bundle(parts.folder / "tiny")
-        from bedside.bundle import Bundle
-
-        told = {"bundle": str(bundle), "digest": Bundle.open(bundle).digest, **changes}
-        jobs = {"xray": make_job("xray", "cxr-severity", **told)}
+    def run(self, parts: Parts, path: Path) -> tuple[Study, dict[str, Path]]:
+        jobs = {}
+        for rule, task, folder in (
+            ("xray", "cxr-severity", make_bundle(parts.folder / "tiny")),
+            ("ct", "ct-opacity", make_ct_bundle(parts.folder / "tiny-ct")),
+        ):
+            digest = Bundle.open(folder).digest
+            jobs[rule] = make_job(rule, task, bundle=str(folder), digest=digest)
         part = parts.spool.part()
         shutil.move(path, part)
         parts.intake.take(part, FOLDER)
+        parts.clock.now += 60.0
+        parts.completion.look()
         runner = Runner(parts.spool, parts.desk, jobs, QUICK, parts.chronicle, lambda: None)
         runner.open()
         runner.start()
@@ -224,6 +230,12 @@ class TestRealWorker:
         pytest.importorskip("highdicom", reason="needs the extra dicom")
         study, files = self.run(parts, write_picture(parts.folder / "x.dcm", ViewPosition="LL"))
         assert (study.state, study.error_code) == ("done", "wrong-view")
+        assert set(files) == {"report", "result"}
+
+    def test_series_that_makes_no_volume_is_refused_at_the_first_try(self, parts: Parts) -> None:
+        pytest.importorskip("highdicom", reason="needs the extra dicom")
+        study, files = self.run(parts, write_slice(parts.folder / "x.dcm", 1))
+        assert (study.state, study.error_code, study.attempts) == ("done", "improper-geometry", 1)
         assert set(files) == {"report", "result"}
 
     def test_engine_that_can_not_be_opened_is_told_before_the_first_study(self, parts: Parts) -> None:

@@ -39,8 +39,9 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 
 def pack_error(error: BedsideError) -> list[str]:
-    """An error's class, code and message."""
-    return [type(error).__name__, error.code, error.message[:_MAX_TEXT]]
+    """An error's class, or the one of `bedside.errors` that it is of, its code and message."""
+    kind = next((kind for kind in type(error).__mro__ if kind in BedsideError.__subclasses__()), type(error))
+    return [kind.__name__, error.code, error.message[:_MAX_TEXT]]
 
 
 def unpack_error(parts: list[str]) -> BedsideError:
