@@ -57,6 +57,7 @@ def make_job(rule: str, task: str, **changes: Any) -> Job:
         "backend": "onnxruntime",
         "precision": None,
         "labelmap": False,
+        "memory_mib": None,
         "cache": None,
         "destinations": ("pacs",),
         **changes,

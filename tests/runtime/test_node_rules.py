@@ -108,6 +108,7 @@ def test_choice_and_explanation_agree(traits: Traits, rules: list[Rule]) -> None
         ({"precision": "fp8"}, "precision must be one of"),
         ({"series_description": "["}, "series_description is no regular expression"),
         ({"destinations": ("a", "a")}, "destinations names one twice"),
+        ({"memory_mib": 0.0}, "memory_mib must be more than 0"),
     ],
 )
 def test_rule_that_is_none_is_refused(wrong: dict[str, Any], message: str) -> None:

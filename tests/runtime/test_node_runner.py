@@ -14,6 +14,8 @@ from bedside.errors import BackendError, BundleError
 from bedside.node.entries import Study
 from bedside.node.intake import FOLDER
 from bedside.node.runner import Runner, Terms
+from dicom_series import make_series, write_series
+from made_dicom import SMALL
 from made_node import CANARY, JOBS, Parts, make_job, make_parts, until, write_picture, write_slice
 from tiny_bundle import make_bundle
 from tiny_ct_bundle import make_ct_bundle
@@ -196,17 +198,20 @@ def test_logs_and_audit_hold_nothing_of_the_patient(parts: Parts, caplog: pytest
 class TestRealWorker:
     """The worker itself, with a tiny bundle."""
 
-    def run(self, parts: Parts, path: Path) -> tuple[Study, dict[str, Path]]:
+    def run(
+        self, parts: Parts, *paths: Path, memory_mib: float | None = None
+    ) -> tuple[Study, dict[str, Path]]:
         jobs = {}
         for rule, task, folder in (
             ("xray", "cxr-severity", make_bundle(parts.folder / "tiny")),
             ("ct", "ct-opacity", make_ct_bundle(parts.folder / "tiny-ct")),
         ):
             digest = Bundle.open(folder).digest
-            jobs[rule] = make_job(rule, task, bundle=str(folder), digest=digest)
-        part = parts.spool.part()
-        shutil.move(path, part)
-        parts.intake.take(part, FOLDER)
+            jobs[rule] = make_job(rule, task, bundle=str(folder), digest=digest, memory_mib=memory_mib)
+        for path in paths:
+            part = parts.spool.part()
+            shutil.move(path, part)
+            parts.intake.take(part, FOLDER)
         parts.clock.now += 60.0
         parts.completion.look()
         runner = Runner(parts.spool, parts.desk, jobs, QUICK, parts.chronicle, lambda: None)
@@ -237,6 +242,19 @@ class TestRealWorker:
         study, files = self.run(parts, write_slice(parts.folder / "x.dcm", 1))
         assert (study.state, study.error_code, study.attempts) == ("done", "improper-geometry", 1)
         assert set(files) == {"report", "result"}
+
+    def test_scan_that_does_not_fit_its_memory_is_told_so(self, parts: Parts) -> None:
+        pytest.importorskip("highdicom", reason="needs the extra dicom")
+        path = write_series(parts.folder / "series", make_series(SMALL))
+        study, _ = self.run(parts, *sorted(path.iterdir()), memory_mib=1.0)
+        assert (study.state, study.error_code) == ("failed", "memory-too-small")
+
+    def test_scan_becomes_dicom_and_json(self, parts: Parts) -> None:
+        pytest.importorskip("highdicom", reason="needs the extra dicom")
+        path = write_series(parts.folder / "series", make_series(SMALL))
+        study, files = self.run(parts, *sorted(path.iterdir()), memory_mib=4096.0)
+        assert (study.state, study.error_code) == ("done", None)
+        assert {"report", "seg", "montage", "result"} <= set(files)
 
     def test_engine_that_can_not_be_opened_is_told_before_the_first_study(self, parts: Parts) -> None:
         bundle = make_bundle(parts.folder / "tiny")

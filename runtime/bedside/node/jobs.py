@@ -30,6 +30,8 @@ class Job:
     """Precision; the engine's own if None."""
     labelmap: bool
     """Whether a CT's segmentation is a label map."""
+    memory_mib: float | None
+    """Most memory for a CT, MiB; no bound if None."""
     cache: str | None
     """Folder of plans and built engines; the user's own if None."""
     destinations: tuple[str, ...]
@@ -67,6 +69,7 @@ def open_jobs(config: Config) -> Mapping[str, Job]:
             rule.backend,
             rule.precision,
             rule.labelmap,
+            rule.memory_mib,
             config.cache,
             rule.destinations,
         )

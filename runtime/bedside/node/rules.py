@@ -68,6 +68,8 @@ class Rule:
     """Precision, as of ``bedside score``; the engine's own if None."""
     labelmap: bool = False
     """Whether a CT's segmentation is a label map, as of ``bedside segment``."""
+    memory_mib: float | None = None
+    """Most memory for a CT, MiB, as of ``bedside segment --memory``; no bound if None."""
     destinations: tuple[str, ...] = ()
     """Names of those that get the results."""
 
@@ -83,6 +85,8 @@ class Rule:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
         if len(set(self.destinations)) < len(self.destinations):
             raise ValueError("destinations names one twice")
+        if self.memory_mib is not None and not self.memory_mib > 0:
+            raise ValueError("memory_mib must be more than 0")
         for name in _DESCRIBED:
             pattern = getattr(self, name)
             if pattern is None:

@@ -29,6 +29,7 @@ from bedside.errors import BedsideError, BundleError, InternalError
 from bedside.inputs import Source
 from bedside.isolation.wire import MAX_BYTES, pack, pack_error, unpack, unpack_error
 from bedside.isolation.worker import end_with
+from bedside.memory import MIB
 from bedside.node.jobs import Job
 from bedside.opacification import OpacificationResult
 from bedside.provenance import BundleRef
@@ -39,6 +40,7 @@ from bedside.results.dicom.xrays import XrayRecorder
 from bedside.results.names import scan_stem
 from bedside.scans import Scans, ScanSource
 from bedside.scorer import CxrScorer, open_cxr
+from bedside.segmentation import Request
 from bedside.segmenter import CtSegmenter, open_ct
 from bedside.severity import SeverityResult
 
@@ -116,7 +118,8 @@ def _run(engine: CxrScorer | CtSegmenter, job: Job, source: Path, out: Path) -> 
         result = scored.result
     else:
         recorder = ScanRecorder(folder, engine.bundle.manifest.tissues, labelmap=job.labelmap)
-        (segmented,) = Scans(engine, recorder=recorder).run([ScanSource(source)])
+        request = Request(memory_bytes=None if job.memory_mib is None else int(job.memory_mib * MIB))
+        (segmented,) = Scans(engine, request=request, recorder=recorder).run([ScanSource(source)])
         result = segmented.result
     write_result_json(out / RESULT, result.to_json())
     return result
