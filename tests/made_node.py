@@ -31,7 +31,27 @@ from bedside.node.watcher import Watcher
 from made_dicom import write_xray
 
 CANARY = "Kanarienvogel"
-"""A patient's name, in every attribute that names one: it may be found nowhere."""
+"""What is written where an object can name a patient or a stay: it may be found nowhere."""
+NAMED = (
+    *("PatientName", "PatientID", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName"),
+    *(
+        "PatientAddress",
+        "PatientComments",
+        "PatientTelephoneNumbers",
+        "AdditionalPatientHistory",
+        "IssuerOfPatientID",
+    ),
+    *("AccessionNumber", "StudyID", "AdmissionID", "RequestedProcedureDescription", "ImageComments"),
+    *(
+        "ReferringPhysicianName",
+        "PerformingPhysicianName",
+        "OperatorsName",
+        "InstitutionName",
+        "InstitutionAddress",
+    ),
+    *("SeriesDescription", "ProtocolName", "StationName", "DeviceSerialNumber"),
+)
+"""Attributes that do."""
 PATIENCE_S = 60.0
 """For what a thread or another process is to do."""
 RULES = (
@@ -130,8 +150,7 @@ def make_parts(folder: Path, choice: Choice | None = None, *, tries: int = 3) ->
 def write_picture(path: Path, number: int = 1, **header: Any) -> Path:
     """A small X-ray of a patient of that name, with UIDs that end in ``number``."""
     named = {
-        "PatientName": CANARY,
-        "PatientID": CANARY,
+        **dict.fromkeys(NAMED, CANARY),
         "StudyInstanceUID": f"1.2.{number}",
         "SeriesInstanceUID": f"1.2.{number}.1",
         "SOPInstanceUID": f"1.2.{number}.1.1",
@@ -145,7 +164,7 @@ def write_slice(path: Path, number: int, *, series: str = "1.3.1", **header: Any
     named = {
         "Modality": "CT",
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
-        "PatientName": CANARY,
+        **dict.fromkeys(NAMED, CANARY),
         "StudyInstanceUID": "1.3",
         "SeriesInstanceUID": series,
         "SOPInstanceUID": f"{series}.{number}",
