@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import InputError, NodeError, OutputError, RefusedError
+from bedside.node import watcher
 from bedside.node.config import Completion as Choice
 from bedside.node.entries import Arrival
 from bedside.node.intake import FOLDER, Sender
@@ -253,6 +254,26 @@ class TestWatchedFolder:
                 assert parts.watcher.look() == 0
             parts.clock.now += 5.0
             assert parts.watcher.look() == 1
+
+    @pytest.mark.parametrize("moment", ["_copy", "take"])
+    def test_file_that_goes_on_growing_while_it_is_taken_is_not_removed(
+        self, parts: Parts, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        path = write_picture(parts.folder / "in" / "a.dcm")
+        owner = watcher if moment == "_copy" else parts.intake
+        original = getattr(owner, moment)
+
+        def grow(*given: object) -> object:
+            answer = original(*given)
+            with path.open("ab") as stream:
+                stream.write(b"more")
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, moment, grow)
+            parts.watcher.look()
+        assert path.exists()
+        assert parts.states() == ([] if moment == "_copy" else ["ready"])
 
     def test_what_is_not_taken_stays_and_is_not_tried_again_until_it_changes(
         self, parts: Parts, caplog: pytest.LogCaptureFixture

@@ -52,7 +52,7 @@ class Association:
         if destination.host is None or destination.ae_title is None:
             raise ValueError("the destination has no host and ae_title")
         try:
-            import pynetdicom.pdu  # noqa: F401
+            import pynetdicom.pdu  # noqa: F401 - whether it is there
         except ImportError as error:
             raise MissingExtraError.of("pynetdicom", "node", "sending results by C-STORE") from error
         self._timeout = destination.timeout_s

@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             return lambda: self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
         raise AttributeError(name)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002 - as http.server calls it
         """Refuse, without repeating what was asked."""
         status = HTTPStatus(code)
         self._send(*_refusal(status, status.phrase.lower()))

@@ -105,6 +105,8 @@ class Watcher:
         part = self._spool.part()
         try:
             _copy(path, part)
+            if not _is_as_seen(path, look):  # its writer only paused; what was copied is half of it
+                return 0
             self._intake.take(part, FOLDER)
         except (InputError, RefusedError) as error:
             log.warning("a file of a watched folder was left there [%s]: %s", error.code, error.message)
@@ -119,7 +121,10 @@ class Watcher:
         finally:
             part.unlink(missing_ok=True)
         try:
-            path.unlink(missing_ok=True)
+            if _is_as_seen(path, look):  # else it is another file by now, which is looked at anew
+                path.unlink()
+        except FileNotFoundError:
+            pass
         except OSError as error:
             log.warning("a file of a watched folder was taken in, and can't be removed (%s)", error.strerror)
             self._left[path] = look
@@ -145,6 +150,16 @@ class Watcher:
         if problem and problem != self.problem:
             log.error("%s", problem)
         self.problem = problem
+
+
+def _is_as_seen(path: Path, look: _Look) -> bool:
+    """Whether a file has not changed since.
+
+    Raises:
+        FileNotFoundError: It is gone.
+    """
+    found = path.stat(follow_symlinks=False)
+    return _Look(found.st_size, found.st_mtime_ns) == look
 
 
 def _copy(path: Path, part: Path) -> None:
