@@ -1,7 +1,11 @@
-"""A node that is killed wherever something on the disk changes, and started again: python killed_node.py FOLDER [SEED].
+"""A node that is killed wherever something on the disk changes, and started again: python killed_node.py FOLDER HOW.
 
-Without SEED, it is killed once at each point, one after the other, and prints a line of JSON for each: what is there
-after the next start. With SEED, it is killed again and again, at points by chance, until it comes to its end.
+once            killed once at each point, one after the other
+replaced        the same, while whole objects take the places of cut ones whose results were sent
+a number        killed again and again, at points by chance from that seed, until it comes to its end; an X-ray and a
+                slice are cut at first, and whole before the series is run, and after the X-ray's results were sent
+
+It prints a line of JSON for each life and the next start: what is there in the end.
 
 A point is before each file that is opened for writing, renamed or removed, each folder that is made or removed, each
 fsync, and each commit of the queue, and after the last two. The node's own code runs, but for the engine's process and
@@ -14,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import sys
@@ -28,6 +33,7 @@ from bedside.node.look import Look
 from bedside.node.network import Destination
 from bedside.node.outbox import Outbox
 from bedside.node.runner import Runner, Terms
+from bedside.node.wholeness import judge_pixels
 from made_node import JOBS, Parts, make_parts, write_picture, write_slice
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
@@ -126,12 +132,24 @@ def live(folder: Path) -> None:
         busy = True
         while busy:
             busy = parts.watcher.look() > 0
+            if go_on(folder, "c2.dcm"):
+                parts.watcher.look()
             parts.clock.now += 60.0
             parts.completion.look()
             work = parts.desk.ask(lambda queue: queue.claim(0.0))
             if work is not None:
                 runner._run(work)
             busy = outbox._send_next() or work is not None or busy or "received" in parts.states()
+            busy = busy or go_on(folder, "x2.dcm")
+
+
+def go_on(folder: Path, name: str) -> bool:
+    """Write the rest of a file that was cut short; False if that is done."""
+    whole = folder / "whole" / name
+    if not whole.exists():
+        return False
+    whole.replace(folder / "in" / name)
+    return True
 
 
 def look(folder: Path) -> dict[str, object]:
@@ -153,8 +171,14 @@ def look(folder: Path) -> dict[str, object]:
             "incoming": len(list(parts.spool.incoming.iterdir())),
             "stray": len(_stray(parts)),
             "missing": len(_missing(parts)),
+            "cut": len([name for name in parts.stored() if not _is_whole(parts.spool.root / name)]),
             "audit": all("event" in event for event in parts.events()),
         }
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return judge_pixels(stream) == "whole"
 
 
 def _stray(parts: Parts) -> set[str]:
@@ -194,12 +218,34 @@ def fill(folder: Path) -> None:
         write_slice(folder / "in" / f"c{number}.dcm", number)
 
 
-def kill_once_at_each(folder: Path) -> None:
+def cut(folder: Path) -> None:
+    """Leave the beginning of an X-ray and of a slice, for `go_on` to write the rest."""
+    (folder / "whole").mkdir()
+    for name in ("x2.dcm", "c2.dcm"):
+        path = folder / "in" / name
+        content = path.read_bytes()
+        path.replace(folder / "whole" / name)
+        path.write_bytes(content[:-100])
+
+
+def answer_the_cut(folder: Path) -> None:
+    """Have the node answer what is cut, so that the rest comes next."""
+    fill(folder)
+    cut(folder)
+    aside = (folder / "whole").rename(folder / "aside")
+    live(folder)
+    for path in aside.iterdir():
+        path.replace(folder / "in" / path.name)
+
+
+def kill_once_at_each(folder: Path, prepare: Callable[[Path], None]) -> None:
     code, number = -signal.SIGKILL, 0
+    prepared = folder / "0"
+    prepare(prepared)
     while code == -signal.SIGKILL:
         number += 1
         here = folder / str(number)
-        fill(here)
+        shutil.copytree(prepared, here)
         code = in_child(partial(live_until, here, number))
         again = in_child(partial(live, here)) if code == -signal.SIGKILL else 0
         print(json.dumps({"point": number, "code": code, "again": again, **look(here)}), flush=True)  # noqa: T201
@@ -207,6 +253,7 @@ def kill_once_at_each(folder: Path) -> None:
 
 def kill_again_and_again(folder: Path, seed: int) -> None:
     fill(folder)
+    cut(folder)
     chance = random.Random(seed)  # noqa: S311 - no secret
     kills, code = 0, -signal.SIGKILL
     while code == -signal.SIGKILL:
@@ -215,8 +262,11 @@ def kill_again_and_again(folder: Path, seed: int) -> None:
     print(json.dumps({"kills": kills, "code": code, "again": 0, **look(folder)}), flush=True)  # noqa: T201
 
 
+WAYS = {"once": fill, "replaced": answer_the_cut}
+
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        kill_again_and_again(Path(sys.argv[1]), int(sys.argv[2]))
+    where, how = Path(sys.argv[1]), sys.argv[2]
+    if how in WAYS:
+        kill_once_at_each(where, WAYS[how])
     else:
-        kill_once_at_each(Path(sys.argv[1]))
+        kill_again_and_again(where, int(how))

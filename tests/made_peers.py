@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from bedside.errors import BedsideError
 from bedside.node.certificates import make_context
 from bedside.node.network import Destination, Tls
 from bedside.results.dicom.identity import KINDS
@@ -57,6 +60,24 @@ def data_set(path: Path) -> bytes:
     content = path.read_bytes()
     (length,) = struct.unpack("<I", content[140:144])
     return content[144 + length :]
+
+
+@contextmanager
+def unnamed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever is done meanwhile, no log says who the patient is."""
+    with caplog.at_level(logging.DEBUG):
+        yield
+    assert CANARY not in caplog.text
+
+
+def refusal(kind: type[BedsideError], send: Callable[[], object]) -> str:
+    """What is told when something is not taken, after making sure that it is one line and names no patient."""
+    with pytest.raises(kind) as caught:
+        send()
+    assert type(caught.value) is kind
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def _make_object(path: Path, kind: str, number: int) -> Path:

@@ -42,6 +42,41 @@ def serve_node(folder: Path, config: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def make_config(receiver: str, destinations: str, *, xray: str, ct: str) -> str:
+    """A ``node.toml`` with the built-in bundles, of which a series is complete when its association ends.
+
+    Args:
+        receiver: What stands in its table, and in those below.
+        destinations: Their tables.
+        xray: Who gets the results of X-rays.
+        ct: Who gets those of a CT.
+    """
+    return f"""
+spool = "spool"
+cache = "cache"
+free_mib = 1.0
+allow_root = true
+[complete]
+quiet_s = 60.0
+association_end = true
+[receiver]
+{receiver}
+{destinations}
+[[rules]]
+name = "xray"
+bundle = "cxr-severity-lite"
+modality = ["CR", "DX"]
+backend = "onnxruntime"
+destinations = ["{xray}"]
+[[rules]]
+name = "ct"
+bundle = "ct-opacity-lite"
+modality = ["CT"]
+backend = "onnxruntime"
+destinations = ["{ct}"]
+"""
+
+
 def find_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]

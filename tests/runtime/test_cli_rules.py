@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import warnings
 import zipfile
@@ -175,10 +177,47 @@ def test_folder_without_dicom_is_told(tmp_path: Path, config: Path) -> None:
     assert "no DICOM file there" in done.stderr
 
 
-def test_path_that_is_not_there_is_told(tmp_path: Path, config: Path) -> None:
-    done = rules(config, tmp_path / "none.dcm")
-    assert done.exit_code == 2
+def test_path_that_is_not_there_is_told_and_the_rest_goes_on(tmp_path: Path, config: Path) -> None:
+    done = rules(config, tmp_path / "none.dcm", write(tmp_path / "a.dcm"))
+    assert done.exit_code == 1
     assert "[not-found]" in done.stderr
+    assert "chest" in done.stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"x", None], ids=["empty", "no DICOM", "link in a circle"])
+def test_file_of_a_folder_is_told_by_its_place(tmp_path: Path, config: Path, content: bytes | None) -> None:
+    folder = tmp_path / "study"
+    wrong = folder / f"a {CANARY}.dcm"
+    write(folder / "b" / "b.dcm")
+    if content is None:
+        wrong.symlink_to(wrong)
+    else:
+        wrong.write_bytes(content)
+    done = rules(config, folder)
+    assert done.exit_code == 1
+    assert "chest" in done.stdout
+    assert "study: file 1 of 2: " in done.stderr
+    assert CANARY not in done.output
+
+
+def test_folder_that_can_not_be_searched_is_told_and_the_rest_goes_on(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "study" / "a.dcm")
+    (tmp_path / "study" / CANARY).mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == CANARY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    done = rules(config, tmp_path / "study")
+    assert done.exit_code == 1
+    assert "chest" in done.stdout
+    assert "a folder in it can't be searched (permission denied)" in done.stderr
+    assert CANARY not in done.output
 
 
 def test_wrong_configuration_is_told_with_its_place(tmp_path: Path, config: Path) -> None:

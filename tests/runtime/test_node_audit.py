@@ -292,9 +292,11 @@ def test_no_identifier_reaches_the_audit_log_the_log_or_the_metrics(
     caplog.set_level("DEBUG")
     with open_audit(tmp_path) as audit:
         chronicle = Chronicle(audit, metrics)
+        chronicle.node("started", rules=2)
         chronicle.association("accepted", "CT1", "10.1.0.1")
         chronicle.received(arrival, Counted("new", 5, 1, None), sender)
         chronicle.received(arrival, Counted("known", 5, 1, None), sender)
+        chronicle.received(arrival, Counted("replaced", 5, 1, None), sender)
         chronicle.refused("broken-dicom", sender)
         chronicle.ran(study, "ok", 1.0, None, None)
         chronicle.ran(study, "failed", 1.0, hung, None)
@@ -303,5 +305,21 @@ def test_no_identifier_reaches_the_audit_log_the_log_or_the_metrics(
     told = caplog.text + metrics.render()[0].decode()
     told += "".join(path.read_text() for path in (tmp_path / "audit").glob("*.jsonl"))
     assert "study 5" in told
-    assert len(lines(tmp_path)) == 8
+    assert len(lines(tmp_path)) == 10
     assert "777777" not in told
+
+
+def test_node_starts_and_ends_where_the_audit_log_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("prometheus_client", reason="needs the extra 'node'")
+    from bedside.node.chronicle import Chronicle
+    from bedside.node.metrics import Metrics
+
+    def fail(*_: object, **__: object) -> None:
+        raise OutputError("disk-full", "no space")
+
+    with open_audit(tmp_path) as audit:
+        monkeypatch.setattr(audit, "write", fail)
+        Chronicle(audit, Metrics(studies=dict, deliveries=dict, free_bytes=lambda: 0.0)).node("stopped")
+    assert "the audit log lacks a line: no space" in caplog.text

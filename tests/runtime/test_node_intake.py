@@ -16,6 +16,7 @@ from bedside.node import watcher
 from bedside.node.config import Completion as Choice
 from bedside.node.entries import Arrival
 from bedside.node.intake import FOLDER, Sender
+from bedside.node.queue import Queue
 from bedside.node.spool import Spool, remove
 from made_node import CANARY, Parts, make_parts, write_picture, write_slice
 
@@ -162,6 +163,23 @@ class TestCompletion:
             take(parts, write_slice(tmp_path / "a.dcm", 1))
             parts.completion.ended([study.id for study in parts.studies()])
             assert parts.states() == [state]
+
+    def test_full_disk_at_the_end_of_a_series_leaves_it_due(
+        self, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take(parts, write_slice(tmp_path / "a.dcm", 1))
+        parts.clock.now += QUIET_S
+
+        def fail(*_: object) -> bool:
+            raise OutputError("disk-full", "no space")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Queue, "complete", fail)
+            with pytest.raises(OutputError):
+                parts.completion.look()
+        assert parts.states() == ["received"]
+        parts.completion.look()
+        assert parts.states() == ["ready"]
 
     def test_what_was_awaited_is_awaited_anew_after_a_start(self, tmp_path: Path) -> None:
         with make_parts(tmp_path) as parts:
@@ -312,6 +330,31 @@ class TestWatchedFolder:
         parts.watcher._free_mib = 0.0
         assert self.look(parts) == 1
         assert parts.watcher.problem == ""
+
+    @pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+    def test_folder_inside_that_can_not_be_read_holds_up_no_others(
+        self,
+        parts: Parts,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        error: type[OSError],
+    ) -> None:
+        closed = parts.folder / "in" / CANARY
+        closed.mkdir()
+        scandir = os.scandir
+
+        def refuse(path: Path) -> object:
+            if path == closed:
+                raise error(errno.EACCES, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        for number in (1, 2):
+            write_picture(parts.folder / "in" / "a.dcm", number)
+            assert parts.watcher.look() == 1
+        assert parts.watcher.problem == ""
+        assert len(caplog.records) == (error is PermissionError)
+        assert CANARY not in caplog.text
 
     def test_folder_that_is_gone_is_told_and_comes_back(self, parts: Parts) -> None:
         (parts.folder / "in").rmdir()

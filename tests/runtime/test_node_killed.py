@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs the extra node")
 
 SCRIPT = Path(__file__).parents[1] / "killed_node.py"
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "again": 0,
     "states": {"1.2.1.1.1": "sent", "1.2.2.1.1": "sent", "1.3.1": "sent"},
     "instances": {"1.2.1.1.1": 1, "1.2.2.1.1": 1, "1.3.1": 3},
@@ -23,9 +23,17 @@ WHOLE = {
     "incoming": 0,
     "stray": 0,
     "missing": 0,
+    "cut": 0,
     "audit": True,
 }
 """What is to be there in the end: each study with one result, at the destination once, and nothing else."""
+
+
+def twice(*studies: str) -> dict[str, Any]:
+    """The same where these were answered once more, when what was cut of them was whole."""
+    results = {study: 1 + (study in studies) for study in WHOLE["states"]}
+    count = sum(results.values())
+    return WHOLE | {"results": results, "pacs": ["heatmap"] * count + ["report"] * count}
 
 
 def run(*arguments: object) -> list[dict[str, Any]]:
@@ -44,13 +52,16 @@ def run(*arguments: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_killed_once_at_every_point(tmp_path: Path) -> None:
-    lines = run(tmp_path)
-    assert len(lines) > 100
+@pytest.mark.parametrize(
+    ("how", "points", "whole"), [("once", 180, WHOLE), ("replaced", 80, twice("1.2.2.1.1", "1.3.1"))]
+)
+def test_killed_once_at_every_point(tmp_path: Path, how: str, points: int, whole: dict[str, Any]) -> None:
+    lines = run(tmp_path, how)
+    assert len(lines) > points
     assert [line["code"] for line in lines] == [-9] * (len(lines) - 1) + [0]
     for line in lines:
-        found = {name: line[name] for name in WHOLE}
-        assert found == WHOLE, f"killed at point {line['point']}"
+        found = {name: line[name] for name in whole}
+        assert found == whole, f"killed at point {line['point']}"
     assert (
         max(line["most_sendings"] for line in lines) == 2
     )  # a sending that was cut is repeated, under the same UID
@@ -61,4 +72,5 @@ def test_killed_once_at_every_point(tmp_path: Path) -> None:
 def test_killed_again_and_again(tmp_path: Path, seed: int) -> None:
     (line,) = run(tmp_path, seed)
     assert line["kills"] > 3
-    assert {name: line[name] for name in WHOLE} == WHOLE
+    whole = twice("1.2.2.1.1")
+    assert {name: line[name] for name in whole} == whole

@@ -28,7 +28,7 @@ from dicom_series import make_series, write_series
 from made_dicom import SMALL, record_scan, record_xray, write_xray
 from made_peers import HOST, Certificates, make_certificates
 from orthanc import QUICK, TITLE, Archive, run_orthanc
-from served_node import find_ports, serve_node
+from served_node import find_ports, make_config, serve_node
 
 for package in ("highdicom", "pynetdicom", "urllib3"):
     pytest.importorskip(package, reason="needs the extra node")
@@ -173,18 +173,12 @@ def run_node(folder: Path, archive: Archive, certificates: Certificates) -> Iter
     """A node that takes from the archive, and sends X-rays' results by C-STORE and a CT's by STOW-RS; its port."""
     (port,) = find_ports(1)
     secure = archive.store.tls is not None
-    config = f"""
-spool = "spool"
-cache = "cache"
-free_mib = 1.0
-allow_root = true
-[complete]
-quiet_s = 60.0
-association_end = true
-[receiver]
+    receiver = f"""
 port = {port}
 allow = [{{ ae_title = "{TITLE}", address = "{HOST}" }}]
 {write_tls("receiver.tls", certificates.server) if secure else ""}
+"""
+    destinations = f"""
 [destinations.store]
 ae_title = "{TITLE}"
 host = "{HOST}"
@@ -193,20 +187,8 @@ port = {archive.store.port}
 [destinations.web]
 url = "{archive.web.url}"
 {write_tls("destinations.web.tls", certificates.client) if secure else ""}
-[[rules]]
-name = "xray"
-bundle = "cxr-severity-lite"
-modality = ["CR", "DX"]
-backend = "onnxruntime"
-destinations = ["store"]
-[[rules]]
-name = "ct"
-bundle = "ct-opacity-lite"
-modality = ["CT"]
-backend = "onnxruntime"
-destinations = ["web"]
 """
-    with serve_node(folder, config):
+    with serve_node(folder, make_config(receiver, destinations, xray="store", ct="web")):
         yield port
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,17 @@ class TestWelcome:
             until(lambda: "released" in outcomes(parts))
             assert not list(parts.spool.incoming.iterdir())
             assert outcomes(parts) == ["accepted", "released"]
+
+    def test_object_that_was_cut_short_is_replaced_by_the_whole_one(self, tmp_path: Path) -> None:
+        whole, cut = write_picture(tmp_path / "x.dcm"), tmp_path / "cut.dcm"
+        cut.write_bytes(whole.read_bytes()[:-1000])
+        with listening(tmp_path) as (parts, receiver):
+            node = Destination(ae_title="BEDSIDE", host="127.0.0.1", port=receiver.port)
+            for path in (cut, whole):
+                send_by_store([path], node, calling="SCU")
+            (name,) = parts.stored()
+            assert data_set(parts.spool.root / name) == data_set(whole)
+            assert parts.states() == ["ready"]
 
     def test_rules_see_the_titles(self, tmp_path: Path) -> None:
         with listening(tmp_path) as (parts, receiver):
@@ -168,8 +180,10 @@ class TestRefusal:
                 parts.chronicle,
                 free_mib=0.0,
             )
+            before = tempfile.tempdir
             with pytest.raises(NodeError, match=rf"port {receiver.port} can't be listened on"):
                 second.start()
+            assert tempfile.tempdir == before
 
     def test_end_of_the_node_rejects_for_now_and_aborts_what_is_left(self, tmp_path: Path) -> None:
         with listening(tmp_path) as (_, receiver), associated(receiver) as first:

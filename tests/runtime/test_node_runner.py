@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bedside.bundle import Bundle
-from bedside.errors import BackendError, BundleError
+from bedside.errors import BackendError, BundleError, OutputError
+from bedside.node import runner as module
 from bedside.node.entries import Study
 from bedside.node.intake import FOLDER
+from bedside.node.queue import Queue
 from bedside.node.runner import Runner, Terms
 from dicom_series import make_series, write_series
 from made_dicom import SMALL
@@ -115,6 +118,48 @@ def test_full_disk_costs_no_try_and_is_told(parts: Parts) -> None:
     runner.stop()
     (study,) = parts.studies()
     assert (study.state, study.attempts) == ("ready", 0)
+    assert not list(parts.spool.results.iterdir())
+
+
+def test_queue_that_can_not_be_written_costs_no_try_and_strands_no_study(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    left = [OutputError("disk-full", "no space")] * 4
+    for name in ("finish", "recover"):
+        monkeypatch.setattr(Queue, name, fail_while(left, getattr(Queue, name)))
+    (study,) = run(parts, "answer")
+    assert left == []
+    assert (study.state, study.attempts, study.error_code) == ("done", 1, None)
+    assert reports(parts, study) == ["answer"]
+
+
+def test_defect_costs_a_try(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(Queue, "finish", fail_while([KeyError(CANARY)] * 9, Queue.finish))
+    (study,) = run(parts, "answer")
+    assert (study.state, study.attempts, study.error_code) == ("failed", 2, "engine-crashed")
+
+
+def test_problem_is_over_when_nothing_is_left_to_run(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Queue, "claim", fail_while([OutputError("disk-full", "no space")], Queue.claim))
+    monkeypatch.setattr(module, "PAUSE_S", 0.2)
+    runner = make_runner(parts)
+    runner.start()
+    until(lambda: runner.problem == "no space")
+    until(lambda: runner.problem == "")
+    runner.stop()
+
+
+def fail_while(errors: list[Any], method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but for each of ``errors``, which it raises first."""
+
+    def called(*given: Any, **named: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return method(*given, **named)
+
+    return called
 
 
 def test_study_that_runs_at_the_end_has_its_grace(parts: Parts) -> None:
@@ -155,6 +200,7 @@ def test_late_slice_makes_a_result_old_before_it_is_recorded(parts: Parts) -> No
     (study,) = parts.studies()
     assert (study.generation, study.instances) == (2, 2)
     assert len(reports(parts, study)) == 1
+    assert len(list(parts.spool.results.iterdir())) == 1
 
 
 def test_xray_does_not_wait_behind_the_scans(parts: Parts) -> None:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,7 +21,9 @@ from typing import IO
 import pydicom
 import pytest
 
+from bedside.errors import OutputError
 from bedside.node.look import Look
+from bedside.node.service import Node
 from bedside.node.spool import QUEUE
 from command_line import command, environment, run
 from made_node import CANARY, PATIENCE_S, until, write_picture
@@ -314,6 +316,22 @@ class TestStarting:
         assert done.returncode == 2
         assert f"port {node.port} can't be listened on" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_node_that_can_not_end_in_order_lets_go_of_its_spool() -> None:
+    closed: list[bool] = []
+
+    class Stuck(Node):
+        def __init__(self) -> None:
+            self._stack = ExitStack()
+            self._stack.callback(closed.append, True)
+
+        def stop(self) -> None:
+            raise OutputError("disk-full", "no space")
+
+    with pytest.raises(OutputError), Stuck():
+        pass
+    assert closed == [True]
 
 
 def test_queue_commands_work_beside_a_running_node(tmp_path: Path) -> None:

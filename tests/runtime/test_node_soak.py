@@ -27,7 +27,7 @@ from bedside.results.dicom.identity import KINDS
 from bedside.sample import write_sample
 from bedside.sample_ct import write_series
 from made_peers import HOST, TITLE, StorePeer
-from served_node import find_ports, serve_node
+from served_node import find_ports, make_config, serve_node
 
 for package in ("highdicom", "onnxruntime", "pynetdicom"):
     pytest.importorskip(package, reason="needs the extras cpu and node")
@@ -181,15 +181,7 @@ def day(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Destination, St
     """A node, where to send to it, and who gets its results."""
     (port,) = find_ports(1)
     with StorePeer(keeps=False) as peer:
-        config = f"""
-spool = "spool"
-cache = "cache"
-free_mib = 1.0
-allow_root = true
-[complete]
-quiet_s = 60.0
-association_end = true
-[receiver]
+        receiver = f"""
 port = {port}
 allow = [
   {{ ae_title = "XRAY1", address = "{HOST}" }},
@@ -198,24 +190,14 @@ allow = [
 [receiver.limits]
 request_s = 3.0
 idle_s = 5.0
+"""
+        destinations = f"""
 [destinations.pacs]
 ae_title = "{TITLE}"
 host = "{HOST}"
 port = {peer.port}
-[[rules]]
-name = "xray"
-bundle = "cxr-severity-lite"
-modality = ["CR", "DX"]
-backend = "onnxruntime"
-destinations = ["pacs"]
-[[rules]]
-name = "ct"
-bundle = "ct-opacity-lite"
-modality = ["CT"]
-backend = "onnxruntime"
-destinations = ["pacs"]
 """
-        with serve_node(folder, config) as process:
+        with serve_node(folder, make_config(receiver, destinations, xray="pacs", ct="pacs")) as process:
             yield process, Destination(ae_title="BEDSIDE", host=HOST, port=port, timeout_s=60.0), peer
 
 

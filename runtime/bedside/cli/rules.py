@@ -13,6 +13,7 @@ import click
 from bedside.cli.console import emit, field, printable, tell
 
 if TYPE_CHECKING:
+    from bedside.dicom.archive import Archive
     from bedside.node.rules import Decision, Traits
 
 __all__ = ["rules"]
@@ -61,7 +62,8 @@ def rules(
 
     PATH is a DICOM file, a folder of them, or a zip of one; of several files of a series that all rules see alike, one
     answer is given. What the files hold is not told, since a description can name a patient: only whether it is what a
-    rule asks for.
+    rule asks for. A file that can't be read is told by its place among those that look like pictures, in the order of
+    their names, and the rest goes on.
 
     Exit code: 0, 1 if no rule takes some study or a file can't be read, 2 if the configuration is wrong. Not for
     clinical use.
@@ -96,14 +98,17 @@ def rules(
 
 
 def _read(path: Path, calling_ae: str, called_ae: str) -> tuple[list[_Found], int]:
-    """What rules look at, for each series; and how many files can't be read, which are told."""
-    from bedside.dicom.archive import open_archive
+    """What rules look at, for each series; and how many files and folders can't be read, which are told."""
     from bedside.errors import BedsideError
     from bedside.node.traits import parse_labels
 
     counts: dict[tuple[str, Traits], int] = {}
-    unreadable = 0
-    with closing(open_archive(path)) as archive:
+    try:
+        archive, unreadable = _open(path)
+    except BedsideError as error:
+        tell(f"{printable(str(path))}: {error.message} [{error.code}]")
+        return [], 1
+    with closing(archive):
         for number in range(len(archive)):
             try:
                 with archive.open(number) as stream:
@@ -123,6 +128,22 @@ def _read(path: Path, calling_ae: str, called_ae: str) -> tuple[list[_Found], in
         tell(f"{printable(str(path))}: no DICOM file there")
     numbers = {uid: number for number, uid in enumerate(dict.fromkeys(uid for uid, _ in counts), 1)}
     return [_Found(numbers[uid], files, traits) for (uid, traits), files in counts.items()], unreadable
+
+
+def _open(path: Path) -> tuple[Archive, int]:
+    """Files of a path, and how many folders in it can't be searched, which are told."""
+    from bedside.dicom.archive import Files, open_archive
+    from bedside.inputs import Inputs
+
+    inputs = Inputs([path])
+    if inputs.single:
+        return open_archive(path), 0
+    files = Files([source.path for source in inputs])
+    for _, reason in inputs.unlisted:
+        tell(
+            f"{printable(str(path))}: a folder in it can't be searched ({reason}); check its permissions [not-readable]"
+        )
+    return files, len(inputs.unlisted)
 
 
 def _record(decision: Decision) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     config, network node.toml, read strictly; `rules` says which study goes where, and why; `jobs` opens the bundles
     gate            who may come in: addresses, AE titles, certificates, how much and how fast
     receiver        the Storage SCP, onto the disk, over `listening`; `syntaxes` is what it takes
-    intake          takes in what is on the disk; `watcher` does so from folders; `traits` is what it looks at
+    intake          takes in what is on the disk; `watcher` does so from folders; `traits` is what it looks at, and
+                    `wholeness` whether all of an object is there
     spool           the node's folder: what arrives, what was made of it
     tables, queue   what became of each study, in SQLite; `entries` are its rows, `look` reads, `desk` is who writes
     completion      when a series has all its slices

@@ -59,8 +59,14 @@ class Chronicle:
             log.warning("association from %s: %s", address, outcome)
         self._write("association", outcome=outcome, calling_ae=_printable(title), address=address)
 
+    def node(self, event: str, **facts: float) -> None:
+        """The node has started, or ends."""
+        self._write(event, **facts)
+
     def received(self, arrival: Arrival, counted: Counted, sender: Origin) -> None:
         """An instance is on the disk and in the queue."""
+        if counted.outcome == "replaced":
+            log.info("study %d: an object took the place of one that could not be read", counted.study)
         self._metrics.instance(sender.kind, counted.outcome, arrival.size)
         self._write(
             "received",
@@ -85,7 +91,8 @@ class Chronicle:
 
         Args:
             study: As it was claimed.
-            status: ``ok``, ``refused`` or ``failed``; ``again`` where there will be another try; ``given-back``.
+            status: ``ok``, ``refused`` or ``failed``; ``again`` where there will be another try; ``given-back``;
+                ``outdated`` where more of the study came, or it was purged, while it ran.
             seconds: How long it took.
             error: Why there is no answer.
             job: How it was run.
@@ -94,7 +101,7 @@ class Chronicle:
         if status in {"ok", "refused", "failed"}:
             self._metrics.turnaround(max(0.0, time.time() - study.received_at))
         told = f" [{error.code}] {error.message}" if error is not None else ""
-        level = logging.INFO if status in {"ok", "refused"} else logging.WARNING
+        level = logging.INFO if status in {"ok", "refused", "outdated"} else logging.WARNING
         log.log(level, "study %d, rule %s: %s after %.1f s%s", study.id, study.rule, status, seconds, told)
         self._write(
             "ran",

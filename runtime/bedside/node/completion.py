@@ -6,10 +6,12 @@ Not for clinical use.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection
 from threading import Lock
 
+from bedside.errors import OutputError
 from bedside.node.config import Completion as Choice
 from bedside.node.desk import Desk
 from bedside.node.entries import Counted, Study
@@ -63,7 +65,7 @@ class Completion:
             alone: Whether it is a study by itself.
         """
         enough = counted.expected is not None and counted.instances >= counted.expected
-        if counted.outcome != "new":
+        if counted.outcome in {"known", "other-pixels"}:
             with self._lock:  # sent again: what is still awaited stays so, from now on
                 if counted.study in self._last:
                     self._last[counted.study] = self._clock()
@@ -99,5 +101,11 @@ class Completion:
     def _complete(self, study: int) -> None:
         with self._lock:
             self._last.pop(study, None)
-        if self._desk.ask(lambda queue: queue.complete(study, time.time())):
+        try:
+            moved = self._desk.ask(lambda queue: queue.complete(study, time.time()))
+        except OutputError:
+            with self._lock:  # a full disk: it is as complete at the next look
+                self._last.setdefault(study, -math.inf)
+            raise
+        if moved:
             self._ready()

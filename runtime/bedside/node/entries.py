@@ -13,6 +13,7 @@ __all__ = [
     "Arrival",
     "Counted",
     "Delivery",
+    "Held",
     "Instance",
     "Made",
     "Shipment",
@@ -27,7 +28,7 @@ STATES: Final[tuple[State, ...]] = ("received", "ready", "running", "done", "sen
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An instance that lies in the spool, whole and on the disk."""
+    """An instance, and where in the spool it lies, or is to lie."""
 
     unit: str
     """What is run as one: SeriesInstanceUID, or SOPInstanceUID where each picture is run by itself."""
@@ -47,14 +48,27 @@ class Arrival:
 class Counted:
     """What came of an arrival."""
 
-    outcome: Literal["new", "known", "other-pixels"]
-    """``known``: it is there with the same content; ``other-pixels``: it is there with another content, which stays."""
+    outcome: Literal["new", "known", "other-pixels", "replaced"]
+    """``known``: it is there with the same content; ``other-pixels``: it is there with another content, which stays;
+    ``replaced``: it took the place of another content, of which nothing could be read."""
     study: int
     """Number of the study that it belongs to."""
     instances: int
     """How many that has now."""
     expected: int | None
     """How many make it complete, if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is there already under the UID of an arrival."""
+
+    counted: Counted
+    """What comes of the arrival: ``known`` or ``other-pixels``."""
+    path: str
+    """Of what is there, below the spool."""
+    sha256: str
+    """Of its content, as `Arrival.sha256`."""
 
 
 @dataclass(frozen=True, slots=True)

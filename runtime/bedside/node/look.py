@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from bedside.errors import OutputError
-from bedside.node.entries import STATES, Delivery, Instance, Shipment, State, Study
+from bedside.node.entries import STATES, Arrival, Counted, Delivery, Held, Instance, Shipment, State, Study
 from bedside.node.tables import connect, told
 
 __all__ = ["Look"]
@@ -60,6 +60,25 @@ class Look:
         """All studies in these states, the one that changed last at the end."""
         marks = ", ".join("?" * len(states))
         return self._studies(f"WHERE s.state IN ({marks})", tuple(states))
+
+    def find(self, arrival: Arrival, rule: str) -> Held | None:
+        """What is there under the UID of an arrival; None if nothing is.
+
+        Args:
+            arrival: The instance.
+            rule: The rule that it matched.
+        """
+        row = self._one(
+            "SELECT s.id, s.expected, i.path, i.sha256, "
+            "(SELECT count(*) FROM instances WHERE study_id = s.id) AS n "
+            "FROM studies s JOIN instances i ON i.study_id = s.id WHERE s.unit = ? AND s.rule = ? AND i.sop = ?",
+            (arrival.unit, rule, arrival.sop),
+        )
+        if row is None:
+            return None
+        same = row["sha256"] == arrival.sha256
+        counted = Counted("known" if same else "other-pixels", row["id"], row["n"], row["expected"])
+        return Held(counted, row["path"], row["sha256"])
 
     def instances(self, study: int) -> tuple[Instance, ...]:
         """The instances of a study, in order of arrival."""

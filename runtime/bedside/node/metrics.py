@@ -94,7 +94,7 @@ class Metrics:
 
         Args:
             source: ``association`` or ``folder``.
-            outcome: ``new``, ``known``, or the code of the error for which it was not taken.
+            outcome: ``new``, ``known``, ``replaced``, or the code of the error for which it was not taken.
             size: Bytes.
         """
         self._instances.labels(self._known("source", source), self._known("instance", outcome)).inc()

@@ -4,7 +4,7 @@
         ▲          ▲          │
         │          └──────────┤ another try, or given back
         │                     └──▶ failed ──▶ ready (a person has it run again)
-        └── late slices reopen every state; the generation rises
+        └── late slices, and whole ones in place of cut ones, reopen every state; the generation rises
 
 Each move is one transaction that is on the disk when it returns. What the process was doing when it was killed is told
 by the state: a study that was running runs again, a delivery that was pending is sent again under the same SOP Instance
@@ -53,18 +53,32 @@ class Queue(Look):
 
     # What comes in
 
-    def add(self, arrival: Arrival, rule: str, at: float, *, expected: int | None = None) -> Counted:
+    def add(
+        self,
+        arrival: Arrival,
+        rule: str,
+        at: float,
+        *,
+        expected: int | None = None,
+        instead_of: str | None = None,
+    ) -> Counted:
         """Count an instance to the study that it belongs to, which is reopened if it was complete.
 
-        An instance that is there already changes nothing, whatever its content.
+        An instance that is there already changes nothing, whatever its content, unless it may be replaced.
 
         Args:
-            arrival: The instance.
+            arrival: The instance, on the disk.
             rule: The rule that it matched.
             at: Now.
             expected: Instances that make it complete.
+            instead_of: SHA-256 of the content, as `Held.sha256`, whose place it takes if that is still there. The file
+                of that is to be removed by the caller then: one that is left behind by a cut is found by `paths`.
         """
         with transaction(self._connection):
+            held = self.find(arrival, rule)
+            replaces = held is not None and held.sha256 == instead_of != arrival.sha256
+            if held is not None and not replaces:
+                return held.counted
             find = "SELECT * FROM studies WHERE unit = ? AND rule = ?"
             study = self._one(find, (arrival.unit, rule))
             if study is None:
@@ -74,23 +88,17 @@ class Queue(Look):
                     (arrival.unit, arrival.study, rule, expected, at, at),
                 )
                 study = self._row(find, (arrival.unit, rule))
-            held = self._one(
-                "SELECT sha256 FROM instances WHERE study_id = ? AND sop = ?", (study["id"], arrival.sop)
+            self._run(
+                "INSERT OR REPLACE INTO instances (study_id, sop, path, sha256, bytes, received_at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (study["id"], arrival.sop, arrival.path, arrival.sha256, arrival.size, at),
             )
-            if held is None:
-                self._run(
-                    "INSERT INTO instances (study_id, sop, path, sha256, bytes, received_at) VALUES (?, ?, ?, ?, ?, ?)",
-                    (study["id"], arrival.sop, arrival.path, arrival.sha256, arrival.size, at),
-                )
-                if study["state"] == "received":
-                    self._run("UPDATE studies SET changed_at = ? WHERE id = ?", (at, study["id"]))
-                else:
-                    self._reopen(study["id"], study["state"], at)
+            if study["state"] == "received":
+                self._run("UPDATE studies SET changed_at = ? WHERE id = ?", (at, study["id"]))
+            else:
+                self._reopen(study["id"], study["state"], at)
             count = self._row("SELECT count(*) AS n FROM instances WHERE study_id = ?", (study["id"],))["n"]
-        if held is None:
-            return Counted("new", study["id"], count, study["expected"])
-        same = held["sha256"] == arrival.sha256
-        return Counted("known" if same else "other-pixels", study["id"], count, study["expected"])
+        return Counted("replaced" if replaces else "new", study["id"], count, study["expected"])
 
     def complete(self, study: int, at: float) -> bool:
         """No more is awaited: received becomes ready. False if it is not in that state."""
@@ -99,13 +107,21 @@ class Queue(Look):
 
     # What is run
 
-    def recover(self, at: float) -> int:
-        """After a start: what was running runs again, or is set aside after its last try. Returns how many were."""
+    def recover(self, at: float, *, free: bool = False) -> int:
+        """Nothing runs: what was running is ready again, or set aside after its last try. Returns how many were.
+
+        Args:
+            at: Now.
+            free: Whether the try does not count, since it was not the study that ended it.
+        """
         with transaction(self._connection):
             running = self._rows("SELECT id, attempts FROM studies WHERE state = 'running'")
             for row in running:
-                if row["attempts"] < self._tries:
+                if free or row["attempts"] < self._tries:
                     self._move(row["id"], "running", "ready", at)
+                    self._run(
+                        "UPDATE studies SET attempts = attempts - ? WHERE id = ?", (int(free), row["id"])
+                    )
                 else:
                     self._move(row["id"], "running", "failed", at)
                     self._tell(

@@ -129,8 +129,6 @@ class Receiver:
 
         from bedside.node.listening import listen  # noqa: PLC0415 - of an extra
 
-        # Where pynetdicom streams objects to: the disk that they stay on, since it takes no folder of its own.
-        self._before, tempfile.tempdir = tempfile.tempdir, str(self._spool.incoming)
         try:
             self._server = listen(
                 self._choice,
@@ -155,6 +153,8 @@ class Receiver:
                 f"{self._choice.address} port {self._choice.port} can't be listened on ({error.strerror}); end what "
                 "listens there, or give another address or port",
             ) from error
+        # Where pynetdicom streams objects to: the disk that they stay on, since it takes no folder of its own.
+        self._before, tempfile.tempdir = tempfile.tempdir, str(self._spool.incoming)
         self._thread = Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="receiver"
         )

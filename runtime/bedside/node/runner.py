@@ -20,7 +20,7 @@ from bedside.node.chronicle import Chronicle
 from bedside.node.desk import Desk
 from bedside.node.entries import Made, Study, Work
 from bedside.node.jobs import Job
-from bedside.node.spool import Spool
+from bedside.node.spool import Spool, remove
 
 __all__ = ["Runner", "Terms"]
 
@@ -146,19 +146,24 @@ class Runner:
         return self._thread.is_alive()
 
     def _serve(self) -> None:
+        stranded: BedsideError | None = None
         while not self._stop.is_set():
             self._wake.clear()
             try:
+                if stranded is not None:
+                    self._recover(stranded)
+                    stranded = None
                 work = self._desk.ask(lambda queue: queue.claim(time.time(), first=self._quick))
                 if work is None:
+                    self.problem = ""
                     self._wake.wait(LOOK_S)
                     continue
                 self._run(work)
-            except Exception as problem:  # noqa: BLE001 - told; what was claimed runs again at the next start, or now
+            except Exception as problem:  # noqa: BLE001 - told; what was claimed runs again
                 error = problem if isinstance(problem, BedsideError) else InternalError.of(problem)
+                stranded = stranded or error
                 self._say(error.message)
                 self._stop.wait(PAUSE_S)
-                self._give_back_all()
 
     def _run(self, work: Work) -> None:
         """Run a study to its end, whatever that is."""
@@ -175,7 +180,9 @@ class Runner:
         source = source if job.alone else source.parent
         out = self._spool.result_folder(study, job.digest)
         outcome = self._try(job, source, out)
-        status = self._conclude(work.study, job, source, out, outcome)
+        status, kept = self._conclude(work.study, job, source, out, outcome)
+        if not kept:
+            remove(self._spool.root, [self._spool.name(out)])
         self._chronicle.ran(study, status, time.monotonic() - begun, outcome.error, job)
         if isinstance(outcome.error, OutputError):
             self._say(outcome.error.message)
@@ -198,24 +205,28 @@ class Runner:
         error = None if done["error"] is None else unpack_error(done["error"])
         return _Outcome(done["status"], error, told=True)
 
-    def _conclude(self, study: Study, job: Job, source: Path, out: Path, outcome: _Outcome) -> str:
-        """Move the study on; returns what to call that."""
+    def _conclude(
+        self, study: Study, job: Job, source: Path, out: Path, outcome: _Outcome
+    ) -> tuple[str, bool]:
+        """Move the study on; returns what to call that, and whether the queue refers to the results."""
         now = time.time()
         error = outcome.error
         if outcome.status == "given-back" or isinstance(error, OutputError):  # no fault of the study's
             self._desk.ask(lambda queue: queue.give_back(study, now))
-            return "given-back"
+            return "given-back", False
         made = Made(job.digest, self._spool.name(out), job.destinations, error)
         if error is None or isinstance(error, _FINAL):
-            self._desk.ask(lambda queue: queue.finish(study, made, now))
-            self._finished()
-            return outcome.status
-        if self._desk.ask(lambda queue: queue.fail(study, error, now)):
-            return "again"
-        told = outcome.told or self._explain(job, source, out, error)
-        self._desk.ask(lambda queue: queue.set_aside(study, error, now, made if told else None))
+            status, told = outcome.status, True
+            recorded = self._desk.ask(lambda queue: queue.finish(study, made, now))
+        elif self._desk.ask(lambda queue: queue.fail(study, error, now)):
+            return "again", False
+        else:
+            status, told = "failed", outcome.told or self._explain(job, source, out, error)
+            recorded = self._desk.ask(
+                lambda queue: queue.set_aside(study, error, now, made if told else None)
+            )
         self._finished()
-        return "failed"
+        return status if recorded else "outdated", recorded and told
 
     def _explain(self, job: Job, source: Path, out: Path, error: BedsideError) -> bool:
         """Have the report written that says why there is no answer; returns whether it is there."""
@@ -285,12 +296,10 @@ class Runner:
             self._worker.close()
             self._worker = None
 
-    def _give_back_all(self) -> None:
-        """After a defect or a full disk: what is said to run does not."""
-        try:
-            self._desk.ask(lambda queue: queue.recover(time.time()))
-        except BedsideError as error:
-            self._say(error.message)
+    def _recover(self, error: BedsideError) -> None:
+        """After a defect or a full disk: what is said to run does not. A full disk is no fault of the study's."""
+        free = isinstance(error, OutputError)
+        self._desk.ask(lambda queue: queue.recover(time.time(), free=free))
 
     def _say(self, problem: str) -> None:
         if problem != self.problem:

@@ -110,8 +110,10 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop, and let go of the spool."""
-        self.stop()
-        self._stack.close()
+        try:
+            self.stop()
+        finally:
+            self._stack.close()
 
     def start(self, *, listen: bool = True) -> None:
         """Open the engines, go on with what is in the queue, and begin to listen.
@@ -144,7 +146,7 @@ class Node:
         self._started = True
         if self._receiver is not None:
             self._receiver.start()
-        self._audit.write("started", rules=len(self._config.rules))
+        self._chronicle.node("started", rules=len(self._config.rules))
 
     def stop(self) -> None:
         """End in order: receive no more, let the running study end or give it back, then let go."""
@@ -165,7 +167,7 @@ class Node:
         if self._health is not None:
             self._health.stop()
         if self._started:
-            self._audit.write("stopped")
+            self._chronicle.node("stopped")
 
     def not_live(self) -> list[str]:
         """What is broken for good; empty if nothing is."""

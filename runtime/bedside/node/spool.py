@@ -87,27 +87,37 @@ class Spool:
         """A name for a file on its way in, which nothing has yet."""
         return self.incoming / f"{secrets.token_hex(8)}.part"
 
-    def place(self, part: Path, unit: str, labels: Labels) -> Arrival:
-        """Move a whole file from `incoming` to its place.
+    def weigh(self, part: Path, unit: str, labels: Labels) -> Arrival:
+        """What a whole file in `incoming` is, for the queue, and where it is to lie: a name that nothing has yet.
 
         Args:
-            part: The file, on the same disk.
+            part: The file.
             unit: What it is run with: UID of its series, or its own.
             labels: What it says of itself.
 
-        Returns:
-            What it is, for the queue, and on the disk.
+        Raises:
+            OutputError: ``output-not-writable``: it can't be read back.
+        """
+        target = self.images / _hashed(unit) / f"{_hashed(labels.sop)}-{secrets.token_hex(4)}.dcm"
+        with told(), part.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            return Arrival(unit, labels.study, labels.sop, self.name(target), _hash_content(stream), size)
+
+    def place(self, part: Path, arrival: Arrival) -> None:
+        """Move a whole file from `incoming` to its place, where it is on the disk.
+
+        Args:
+            part: The file, on the same disk.
+            arrival: What `weigh` says of it.
 
         Raises:
             OutputError: ``disk-full``; ``output-not-writable``. The file stays where it is.
         """
-        folder = self.images / _hashed(unit)
-        target = folder / f"{_hashed(labels.sop)}-{secrets.token_hex(4)}.dcm"
+        target = self.root / arrival.path
+        folder = target.parent
         with told():
             with part.open("rb+") as stream:
-                digest = _hash_content(stream)
                 os.fsync(stream.fileno())
-                size = os.fstat(stream.fileno()).st_size
             for left in reversed(range(_TRIES)):
                 folder.mkdir(exist_ok=True)
                 try:
@@ -118,7 +128,6 @@ class Spool:
                         raise
             sync_folder(folder)
             sync_folder(self.images)
-        return Arrival(unit, labels.study, labels.sop, str(target.relative_to(self.root)), digest, size)
 
     def result_folder(self, study: Study, digest: str) -> Path:
         """Where the results of a run go. It is empty: what a cut left of the run before is removed.

@@ -14,7 +14,7 @@ from pydicom.charset import python_encoding
 
 from bedside.dicom.elements import DataSet
 from bedside.dicom.header import make_header
-from bedside.dicom.source import read_source
+from bedside.dicom.source import Source, read_source
 from bedside.dicom.tags import Tag
 from bedside.errors import InputError
 from bedside.files import open_input
@@ -79,7 +79,7 @@ def parse_labels(stream: BinaryIO, *, calling_ae: str = "", called_ae: str = "")
     Raises:
         InputError: ``broken-dicom``, ``not-an-image``.
     """
-    source = read_source(stream, also=_ALSO)
+    source = _read_source(stream)
     dataset = source.dataset
     header = make_header(source)
     return Labels(
@@ -98,6 +98,15 @@ def parse_labels(stream: BinaryIO, *, calling_ae: str = "", called_ae: str = "")
             called_ae=called_ae,
         ),
     )
+
+
+def _read_source(stream: BinaryIO) -> Source:
+    try:
+        return read_source(stream, also=_ALSO)
+    except InputError as error:
+        if error.code != "not-an-image":
+            raise
+        raise InputError(error.code, "the file is not DICOM, and a node takes nothing else") from error
 
 
 def _uid(dataset: DataSet, tag: Tag, name: str) -> str:

@@ -15,6 +15,7 @@ from bedside.errors import InputError, OutputError, RefusedError
 from bedside.node.config import Watch
 from bedside.node.intake import FOLDER, Intake
 from bedside.node.spool import Spool
+from bedside.node.wholeness import judge_pixels
 from bedside.results.files import FULL
 
 __all__ = ["Watcher"]
@@ -36,8 +37,9 @@ class Watcher:
     """Takes in the files of one folder, and of those in it, once they have not changed for a while.
 
     A file is gone from the folder when it lies in the spool and in the queue, and not before. What is not taken (no
-    DICOM, no rule) stays where it is, and is tried again when it has changed or the node starts anew. Hidden files,
-    ``.part`` and ``.tmp`` are somebody's work; links are not followed.
+    DICOM, no rule) stays where it is, and is tried again when it has changed or the node starts anew. So does what was
+    taken and ends before its pixel data do, since its writer may go on: once it is whole, it takes the place of what
+    was taken of it. Hidden files, ``.part`` and ``.tmp`` are somebody's work; links are not followed.
 
     Args:
         watch: The folder.
@@ -64,6 +66,7 @@ class Watcher:
         self._clock = clock
         self._seen: dict[Path, tuple[_Look, float]] = {}
         self._left: dict[Path, _Look] = {}
+        self._closed: set[Path] = set()
         self.problem = ""
         """Why it can't work now; empty if it can."""
 
@@ -101,12 +104,14 @@ class Watcher:
         return taken
 
     def _take(self, path: Path, look: _Look) -> int:
-        """Take in one file; returns how many were: 1, or 0 where it stays."""
+        """Take in one file; returns how many were: 1, or 0 where it was not taken."""
         part = self._spool.part()
         try:
             _copy(path, part)
             if not _is_as_seen(path, look):  # its writer only paused; what was copied is half of it
                 return 0
+            with part.open("rb") as stream:
+                cut = judge_pixels(stream) == "cut"
             self._intake.take(part, FOLDER)
         except (InputError, RefusedError) as error:
             log.warning("a file of a watched folder was left there [%s]: %s", error.code, error.message)
@@ -120,6 +125,13 @@ class Watcher:
             return 0
         finally:
             part.unlink(missing_ok=True)
+        if cut:
+            log.warning(
+                "a file of a watched folder ends early: it was taken in as it is, and left there, where its writer may "
+                "go on; if nobody does, copy it again"
+            )
+            self._left[path] = look
+            return 1
         try:
             if _is_as_seen(path, look):  # else it is another file by now, which is looked at anew
                 path.unlink()
@@ -131,20 +143,38 @@ class Watcher:
         return 1
 
     def _find(self) -> Iterator[tuple[Path, _Look]]:
+        """All files that may be taken.
+
+        Raises:
+            OSError: The folder itself can't be read. One that lies in it is left out, and told of once.
+        """
         folders = [self._folder]
         while folders:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or entry.name.endswith((".part", ".tmp")):
-                        continue
-                    try:
-                        found = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    if stat.S_ISDIR(found.st_mode):
-                        folders.append(Path(entry.path))
-                    elif stat.S_ISREG(found.st_mode):
-                        yield Path(entry.path), _Look(found.st_size, found.st_mtime_ns)
+            for entry in self._list(folders.pop()):
+                if entry.name.startswith(".") or entry.name.endswith((".part", ".tmp")):
+                    continue
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    folders.append(Path(entry.path))
+                elif stat.S_ISREG(found.st_mode):
+                    yield Path(entry.path), _Look(found.st_size, found.st_mtime_ns)
+
+    def _list(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError as error:
+            if folder == self._folder:
+                raise
+            if not isinstance(error, FileNotFoundError) and folder not in self._closed:
+                log.warning("a folder in a watched one can't be read, and is left out (%s)", error.strerror)
+                self._closed.add(folder)
+            return []
+        self._closed.discard(folder)
+        return entries
 
     def _say(self, problem: str) -> None:
         if problem and problem != self.problem:
