@@ -23,7 +23,7 @@ from bedside_export.precision.graph import (
     serialise,
 )
 from bedside_export.precision.half import to_half
-from bedside_export.precision.quantisation import quantise
+from bedside_export.precision.quantisation import Calibration, Ranges, quantise
 from bedside_export.precision.ranges import find_unfit, measure_ranges
 from small_graphs import images, make_graph, two_convolutions
 
@@ -153,6 +153,36 @@ def test_quantised_answers_are_near() -> None:
     span = max(float(np.abs(run(model, image)).max()) for image in images())
     for image in images()[:8]:
         np.testing.assert_allclose(run(quantised, image), run(model, image), atol=0.05 * span)
+
+
+def activation_ranges(model: onnx.ModelProto, ranges: Ranges) -> dict[str, float]:
+    """Name of each activation that is rounded -> the greatest value that the narrowest of the engines can hold."""
+    quantised = quantise(model, spiky_images(), calibration=Calibration(ranges))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised.graph.initializer}
+    return {
+        node.input[0]: 127 * float(constants[node.input[1]])
+        for node in quantised.graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+
+
+def spiky_images() -> list[npt.NDArray[np.float32]]:
+    """Ten pictures up to 1, each with one pixel of 2, and one up to 8."""
+    found = [np.clip(image, -1, 1) for image in images()[:10]]
+    for image in found:
+        image[..., 0, 0] = 2
+    found[3] = found[3].copy()
+    found[3][..., 1, 1] = 8
+    return found
+
+
+def test_ranges_hold_all_values_or_leave_out_what_is_rare() -> None:
+    model = two_convolutions()
+    found = {ranges: activation_ranges(model, ranges)["image"] for ranges in Ranges}
+    assert found[Ranges.ALL] == pytest.approx(8)
+    assert found[Ranges.TYPICAL] == pytest.approx((9 * 2 + 8) / 10)
+    most = np.mean([np.quantile(image, 0.999) for image in spiky_images()])
+    assert found[Ranges.MOST] == pytest.approx(most, rel=0.01)
 
 
 def test_layers_that_are_kept_are_not_quantised_and_restored_ones_are_as_before() -> None:

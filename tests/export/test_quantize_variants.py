@@ -24,6 +24,7 @@ from bedside_export.precision.gauge import ask, check_finite, measure
 from bedside_export.precision.graph import find_layers, parse
 from bedside_export.precision.material import Material, make_material, split
 from bedside_export.precision.process import write_quantised
+from bedside_export.precision.quantisation import CALIBRATIONS
 from bedside_export.precision.report import EngineTrial
 from bedside_export.precision.variants import Options, Quantised, add_precisions
 from bedside_export.precision.workbench import Contents, stage
@@ -157,6 +158,14 @@ def test_layers_that_cost_the_answer_stay_float32(
     assert 0 < len(made["float32_nodes"]) < len(layers)
     assert set(made["float32_nodes"]) < set(layers)
     assert made["share_of_tolerance"] < made["share_of_tolerance_without"]
+
+
+def test_the_report_says_which_ranges_were_tried_and_taken(quantised: Quantised) -> None:
+    made = json.loads(quantised.contents.files["parity.json"])["made"]["int8"]
+    tried = made["share_of_tolerance_by_ranges"]
+    assert list(tried) == [str(calibration) for calibration in CALIBRATIONS]
+    assert made["ranges"] == min(tried, key=tried.__getitem__)
+    assert len(set(tried.values())) > 1
 
 
 def test_a_reference_that_fails_leaves_no_bundle(quantised: Quantised, tmp_path: Path) -> None:

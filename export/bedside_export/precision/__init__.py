@@ -10,6 +10,7 @@
     gauge         how far an engine's answers are from the reference's
     workbench     a bundle under trial, and engines that run it
     trials        every engine at every precision, on what no calibration has seen
+    makers        how each precision is made
     variants      all of it, from a bundle to a bundle
     report        what came of it: the parity report
 

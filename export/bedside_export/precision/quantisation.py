@@ -1,5 +1,10 @@
 """8-bit integers where the weights are, by NNCF's post-training quantisation.
 
+Ranges        which values of an activation are inside its range
+Calibration   how a network is fitted to 8 bits
+CALIBRATIONS  the ways that are tried
+quantise      a graph, by one of them
+
 The graph holds pairs of QuantizeLinear and DequantizeLinear that ONNX Runtime, OpenVINO and TensorRT all read: weights
 signed and per output channel, activations per tensor, every zero point 0 (which TensorRT asks for).
 """
@@ -12,6 +17,8 @@ import logging
 import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,14 +30,53 @@ from bedside.errors import MissingExtraError
 from bedside_export.errors import ExportError
 from bedside_export.precision.graph import PASSED_THROUGH, check_operators, find_layers, narrow
 
-__all__ = ["quantise"]
+__all__ = ["CALIBRATIONS", "Calibration", "Ranges", "quantise"]
 
 _MARK: Final = "NNCF_CI"
 """NNCF reports its use to its maker over the network, unless this is in the environment when it is imported."""
 
 
+class Ranges(Enum):
+    """Which values of an activation lie inside its range; those outside saturate."""
+
+    TYPICAL = "the mean over pictures of their extremes"
+    """NNCF's own choice."""
+    ALL = "all values"
+    """Where what counts is rare, as in a DenseNet: a channel that few pictures wake up."""
+    MOST = "all but 0.1 % at each end"
+    """Where few values are far from the others: finer steps for these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a network is fitted to 8 bits by pictures."""
+
+    ranges: Ranges
+    """Of activations."""
+    correct_biases: bool = False
+    """Whether each layer's bias makes up for the mean error of its rounded weights, told from mean inputs alone."""
+
+    def __str__(self) -> str:
+        return self.ranges.value + (", biases corrected" if self.correct_biases else "")
+
+
+CALIBRATIONS: Final = (
+    Calibration(Ranges.TYPICAL),
+    Calibration(Ranges.TYPICAL, correct_biases=True),
+    Calibration(Ranges.ALL),
+    Calibration(Ranges.MOST),
+)
+"""What is tried: each is the best of a network that was looked at, and out of tolerance in another."""
+_OUTLIERS: Final = 0.001
+"""Share of the values of a picture that `Ranges.MOST` leaves out at each end."""
+
+
 def quantise(
-    model: onnx.ModelProto, images: Sequence[npt.NDArray[np.float32]], keep: Collection[str] = ()
+    model: onnx.ModelProto,
+    images: Sequence[npt.NDArray[np.float32]],
+    keep: Collection[str] = (),
+    *,
+    calibration: Calibration = CALIBRATIONS[0],
 ) -> onnx.ModelProto:
     """Quantise a network.
 
@@ -38,6 +84,7 @@ def quantise(
         model: The fp32 graph.
         images: ``(1, C, ...)`` each: what the network sees in use; ranges are taken from them.
         keep: Names of the nodes that stay float32.
+        calibration: How.
 
     Returns:
         The graph; its nodes keep their names. The same for the same arguments.
@@ -57,12 +104,29 @@ def quantise(
         OverflowFix,
         QuantizationParameters,
     )
+    from nncf.quantization.range_estimator import (  # noqa: PLC0415 - the same
+        AggregatorType,
+        RangeEstimatorParameters,
+        RangeEstimatorParametersSet,
+        StatisticsCollectorParameters,
+        StatisticsType,
+    )
 
     ignored = [n.name for n in model.graph.node if n.name not in layers and n.op_type not in PASSED_THROUGH]
     name = model.graph.input[0].name
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    end = StatisticsCollectorParameters(
+        StatisticsType.QUANTILE, AggregatorType.MEAN, quantile_outlier_prob=_OUTLIERS
+    )
+    ranges = {
+        Ranges.TYPICAL: RangeEstimatorParametersSet.MEAN_MINMAX,
+        Ranges.ALL: RangeEstimatorParametersSet.MINMAX,
+        Ranges.MOST: RangeEstimatorParameters(min=end, max=end),
+    }[calibration.ranges]
     parameters = AdvancedQuantizationParameters(
+        disable_bias_correction=not calibration.correct_biases,
+        activations_range_estimator_params=ranges,
         overflow_fix=OverflowFix.DISABLE,  # see bedside_export.precision.graph.narrow
         activations_quantization_params=QuantizationParameters(
             mode=QuantizationScheme.SYMMETRIC, per_channel=False
