@@ -80,6 +80,14 @@ def test_probabilities_sum_to_one_and_keep_the_most_probable() -> None:
     assert torch.equal(probabilities.argmax(1), network(image).argmax(1))
 
 
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_probabilities_are_the_softmax_however_large_the_logits(classes: int) -> None:
+    logits = torch.randn(2, classes, 6, 10, generator=torch.Generator().manual_seed(3))
+    for scale in (1.0, 30.0, 1e4, 1e38):
+        given = logits * scale
+        torch.testing.assert_close(TissueNetwork(torch.nn.Identity())(given), given.softmax(1))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_checkpoint_without_convolution_biases_makes_a_network_without(bias: bool) -> None:
     keys = small(bias=bias).state_dict().keys()

@@ -47,6 +47,7 @@ from bedside_export.recipes.cxr.training import (
     train_network,
     train_severity,
 )
+from bedside_export.rounding import round_weights
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -313,6 +314,16 @@ class TestNetwork:
         assert out.max() <= 1 + 1e-5
         assert torch.allclose(out, equalise(pictures * 0.3 + 0.4), atol=0.02)
 
+    def test_equalising_sums_ramps_as_its_layer_gives_them(self, pictures: torch.Tensor) -> None:
+        equalise = Equalise()
+        equalise.ramp.get_parameter("bias").data += 0.2  # not what it begins with
+        scaled = (pictures - pictures.mean((2, 3), keepdim=True)) / 5
+        scaled = scaled / pictures.std((2, 3), keepdim=True, correction=0) + 0.5
+        ramps = equalise.ramp(scaled).clamp(0, 1)  # (N, bins, h, w)
+        share = (ramps.mean((2, 3)) @ equalise.smooth + equalise.first).clamp(0, 3 / 16)
+        expected = (ramps * (share / share.sum(1, keepdim=True))[..., None, None]).sum(1, keepdim=True)
+        assert torch.allclose(equalise(pictures), expected, atol=1e-3)
+
     def test_haze_that_equalising_hides_is_still_seen(self, pictures: torch.Tensor) -> None:
         colours, equalise = Colours(), Equalise()
         clear, hazy = pictures, pictures * 0.4 + 0.5
@@ -370,6 +381,29 @@ class TestNetwork:
         expected[..., 30:50, 20:60] = 1
         assert torch.allclose(cam, expected, atol=1e-5)
 
+    def test_uncropped_map_is_sampled_bilinearly_and_fades_at_the_edge(
+        self, network: SeverityNetwork
+    ) -> None:
+        generator = torch.Generator().manual_seed(4)
+        cam = torch.randn(64, 2, 7, 7, generator=generator)
+        box = torch.rand(64, 4, generator=generator) * 1.2 - 0.6  # also partly outside the picture
+        box[:, 2:] = box[:, 2:].abs().clamp(0.15)
+        centre, half = box[:, None, None, :2], box[:, None, None, 2:]
+        where = (sampling_grid(MAP_SIZE) - centre) / half
+        inside = (0.5 + (1 - where.abs()) * half * (MAP_SIZE / 2)).clamp(0, 1).prod(3)
+        sampled = torch.nn.functional.grid_sample(cam, where, padding_mode="border", align_corners=False)
+        assert torch.allclose(network.uncrop(cam, box), sampled * inside.unsqueeze(1), atol=1e-5)
+
+    def test_crop_is_sampled_bilinearly_and_black_outside(
+        self, network: SeverityNetwork, pictures: torch.Tensor
+    ) -> None:
+        box = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.4, -0.3, 0.9, 0.5], [-0.2, 0.6, 0.15, 1.05]])
+        affine = torch.cat([box[:, 2:].diag_embed(), box[:, :2, None]], 2)  # (N, 2, 3)
+        grid = torch.nn.functional.affine_grid(affine, [3, 1, 224, 224], align_corners=False)
+        expected = torch.nn.functional.grid_sample(pictures, grid, align_corners=False)
+        assert torch.allclose(network.crop(pictures, box), expected, atol=1e-4)
+        assert (expected[2] == 0).any()
+
     def test_crop_and_uncrop_agree_on_where_things_are(self, network: SeverityNetwork) -> None:
         box = torch.tensor([[0.2, -0.1, 0.5, 0.6]])
         spot = torch.tensor([[[[3, 5]]]]) / 3.5 - 6 / 7  # centre of column 3, row 5 of a 7x7 map
@@ -379,6 +413,15 @@ class TestNetwork:
         there = spot[0, 0, 0] * box[0, 2:] + box[0, :2]
         found = sampling_grid(MAP_SIZE)[0, row, column]
         assert torch.allclose(found, there, atol=2 / MAP_SIZE)
+
+    def test_folding_batch_norms_keeps_the_answer(
+        self, network: SeverityNetwork, pictures: torch.Tensor
+    ) -> None:
+        folded = round_weights(network, bits=24)  # all that a float32 has
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+        with torch.no_grad():
+            for ours, theirs in zip(network(pictures), folded(pictures), strict=True):
+                assert torch.allclose(ours, theirs, atol=1e-3)
 
     @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter and its own deprecation
     def test_onnx_equals_torch_for_any_batch(

@@ -67,7 +67,8 @@ class Tuning:
     """Sides ``(H, W)`` or ``(D, H, W)`` that it is set up for, where the manifest leaves them open; None for those of
     `bedside.contract.Tiling.size`."""
     pinned: bool | None = None
-    """Whether threads are tied to cores; None leaves it to the engine."""
+    """Whether threads are tied to cores; None leaves it to the engine, ONNX Runtime's on a CPU to
+    `bedside.backends.onnxruntime`."""
     cache: Path | None = None
     """Folder for what the engine compiles; None keeps nothing."""
     workspace_bytes: int | None = None

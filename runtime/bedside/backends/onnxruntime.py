@@ -43,9 +43,7 @@ class OnnxRuntimeBackend:
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _WARNINGS_OFF
-        options.intra_op_num_threads = threads or 0
-        if tuning.pinned is not None:
-            _pin(options, threads, pinned=tuning.pinned)
+        _share_cores(options, threads, pinned=tuning.pinned)
         options.inter_op_num_threads = 1
         # threads that spin between operators save 4 % of the time on a quiet machine with 2 cores, cost 10 to 15 % more
         # processor time, and on a busy one take half of it from those that work, as from the reading of a scan
@@ -88,15 +86,21 @@ class OnnxRuntimeBackend:
         self._session = None
 
 
-def _pin(options: onnxruntime.SessionOptions, threads: int | None, *, pinned: bool) -> None:
-    """Tie each of its threads to a core of this process, or none.
+def _share_cores(options: onnxruntime.SessionOptions, threads: int | None, *, pinned: bool | None) -> None:
+    """Say how many threads it runs on, and tie each to a core of this process, or none.
 
-    Left alone, ONNX Runtime ties them where it chooses their number, and not where it is told.
+    Left alone, ONNX Runtime ties them where it chooses their number, one a core, and not where it is told. Then two
+    that wake from idle may share a core while another has nothing to do: a DenseNet-121 on 2 cores took 40 ms of
+    them, and 25 tied. So as many as there are cores are tied as well, unless it is said otherwise; fewer are not, as
+    those of another process would be to the same cores.
     """
+    options.intra_op_num_threads = threads or 0
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if pinned is None and (threads is None or threads != len(cores)):
+        return
     count = threads or len(cores) or os.cpu_count() or 1
     options.intra_op_num_threads = count
-    if pinned and 1 < count <= len(cores):
+    if pinned is not False and 1 < count <= len(cores):
         # the caller is the first thread, and stays free
         others = ";".join(str(core + 1) for core in cores[1:count])
         options.add_session_config_entry("session.intra_op_thread_affinities", others)

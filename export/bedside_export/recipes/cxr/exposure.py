@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ class Equalise(nn.Module):
         ramp = nn.Conv2d(1, self.BINS, 1)
         ramp.weight.data.fill_(float(self.BINS))
         ramp.bias = nn.Parameter(-torch.arange(self.BINS, dtype=torch.float32))
+        # networks were trained and stored with it as a layer
         self.ramp = ramp.requires_grad_(False)
         smooth = torch.zeros(self.BINS, self.BINS)
         for i in range(self.BINS):
@@ -45,7 +46,9 @@ class Equalise(nn.Module):
         mean = crop.mean((2, 3), keepdim=True)
         deviation = ((crop - mean).pow(2).mean((2, 3), keepdim=True) + 1e-6).sqrt()
         scaled = (crop - mean) / (deviation * (2 * self.DEVIATIONS)) + 0.5
-        ramps: Tensor = self.ramp(scaled).clamp(0.0, 1.0).flatten(2)  # (N, bins, h * w)
+        # what the layer computes, on flat pixels: as a convolution engines store it channels last, and turn it round
+        slope, starts = self.ramp.weight[:1, :, 0], cast("Tensor", self.ramp.bias).reshape(1, -1, 1)
+        ramps = (scaled.flatten(2) * slope + starts).clamp(0.0, 1.0)  # (N, bins, h * w)
         share = ramps.mean(2) @ self.smooth + self.first  # (N, bins)
         share = share.clamp(0.0, self.LIMIT / self.BINS)
         share = share / share.sum(1, keepdim=True)
