@@ -159,3 +159,15 @@ class TestPhantoms:
         assert len(specimen.lesions) > 1
         assert all(len(np.unique(specimen.lungs[lesion.where])) == 1 for lesion in specimen.lesions)
         assert np.sum([lesion.where for lesion in specimen.lesions], axis=0).max() == 1
+
+    def test_nets_are_seen_in_every_lesion_and_are_finer_in_crazy_paving(self) -> None:
+        dense = {}
+        for pattern in PATTERNS[:3]:
+            specimen = make_specimen(7, patterns=(pattern,), lesions=(5, 8))
+            shares = [float((specimen.hu[lesion.where] > -400).mean()) for lesion in specimen.lesions]
+            assert len(shares) > 1
+            dense[pattern] = min(shares), max(shares)
+        (_, glass), (least, most), (paved, _) = dense.values()
+        assert glass < 0.02
+        assert least > 0.1
+        assert paved > 1.3 * most

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from bedside_export.finetuning.networks import Learner
 from bedside_export.finetuning.plan import Plan, freeze, views
 from bedside_export.recipes.ct.augment import Kinds
 from bedside_export.recipes.ct.cases import HELD_OUT, TRAIN
+from bedside_export.recipes.ct.evenness import keep_kinds
 from bedside_export.recipes.ct.masks import Masked
 from bedside_export.recipes.ct.trainer import Course, Scans, Trainer, draw, make_groups, soft_loss
 
@@ -58,11 +59,7 @@ class Run:
         self._trainer = Trainer(network, groups, Course(plan.steps, average=plan.average))
         self._sources = self._gather([case for case in cases if case.entry.part == TRAIN])
         self._views = views(learner.tile, learner.multiple)
-        sides = {tissue.side for tissue in learner.tissues if tissue.opacity}
-        # several kinds of opacity on a side: a denser one would be another kind
-        self._distortion = plan.distortion
-        if sum(kinds.opacity) != len(sides):
-            self._distortion = replace(plan.distortion, consolidation=0.0)
+        self._distortion = keep_kinds(plan.distortion, kinds)
         self._losses: list[float] = []
         self.best = Best(0, -1.0, {})
         self.history: list[dict[str, float]] = []

@@ -3,7 +3,17 @@
 The anatomy is that of `bedside.chest`, cut into coarse slices once and then moved, scaled and shifted in HU for each
 phantom. Lesions are ellipsoids with uneven edges, each filled with the texture of one of the six patterns, drawn
 as radiologists describe them (Hansell et al. 2008, "Fleischner Society: glossary of terms for thoracic imaging",
-Radiology 246:697). What a network learns here says nothing of patients.
+Radiology 246:697):
+
+pure ground glass     hazy and even
+septal thickening     ground glass under a net of polygons, the walls of secondary lobules of 10 to 25 mm
+crazy paving          such a net, and in its lobules a finer one of intralobular lines: irregular paving stones
+organizing pneumonia  patches of consolidation in ground glass
+atoll sign            ground glass within a ring of consolidation, complete in every slice
+consolidation         as dense as soft tissue, and even
+
+Where a septum is seen, its line is as bright and as wide as a pixel allows, so that every net shows at `PIXEL_MM`. What
+a network learns here says nothing of patients.
 """
 
 from __future__ import annotations
@@ -16,6 +26,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from bedside.chest import chest_phantom, select
 from bedside_export.recipes.ct.data import AIR_HU, Float, Mask
@@ -41,6 +52,14 @@ _STACK: Final = 20
 """Slices of the anatomy, of which a phantom takes some."""
 _GLASS_HU, _DENSE_HU = -560.0, 20.0
 """Of ground glass and of consolidation; textbook values, as in `bedside.chest`."""
+_LOBULE_MM: Final = (14.0, 20.0)
+"""Size of a secondary lobule on average over a lesion: 10 to 25 mm, says the glossary."""
+_STONE_MM: Final = (8.0, 10.0)
+"""Distance of intralobular lines, as fine as `PIXEL_MM` shows."""
+_WALL_MM: Final = PIXEL_MM
+"""Thickness of a line."""
+_SEPTUM_HU, _INTRALOBULAR_HU = 360.0, 240.0
+"""Of lines over the ground glass; those in lobules are finer, and fainter where they fill no pixel."""
 _NOISE_HU: Final = 25.0
 """Of a pixel, as of a usual chest CT in thick slices."""
 
@@ -144,15 +163,24 @@ def _smooth(chance: np.random.Generator, size: tuple[float, float, float]) -> Fl
     return np.asarray(noise / noise.std(), np.float32)
 
 
-def _lines(chance: np.random.Generator, period_mm: float) -> Float:
-    """1 on a net of wavering lines, 0 between."""
-    _, y, x = np.mgrid[: SIZE[0], : SIZE[1], : SIZE[2]] * PIXEL_MM
-    wave = _smooth(chance, (0.5, 6.0, 6.0)) * period_mm * 0.15
-    turn = chance.uniform(0, np.pi)
-    along = [x * np.cos(turn + k) + y * np.sin(turn + k) + wave for k in (0, np.pi / 2)]
-    half = 0.5 * PIXEL_MM
-    net = [np.abs((a + chance.uniform(0, period_mm)) % period_mm - period_mm / 2) < half for a in along]
-    return np.asarray(net[0] | net[1], np.float32)
+def _walls(where: Mask, size_mm: float, chance: np.random.Generator) -> Mask:
+    """``(Z, Y, X)`` in a lesion, the walls between cells of about a size, one pixel thick in the slice.
+
+    The cells are polyhedra, each all that lies nearest to one of many scattered points. A wall that crosses the slice
+    obliquely is drawn no thicker.
+    """
+    voxels = np.argwhere(where)
+    places = voxels * (SLICE_MM, PIXEL_MM, PIXEL_MM)
+    low, high = places.min(0) - 2 * size_mm, places.max(0) + 2 * size_mm
+    steps = [np.arange(a, b, size_mm) for a, b in zip(low, high, strict=True)]
+    points = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
+    points += chance.uniform(-0.4, 0.4, points.shape) * size_mm
+    far, nearest = KDTree(points).query(places, k=2)
+    across = np.linalg.norm(np.diff(points[nearest], axis=1)[:, 0, 1:], axis=1)
+    to_wall = (far[:, 1] ** 2 - far[:, 0] ** 2) / (2 * np.maximum(across, 1e-3))
+    walls = np.zeros(where.shape, np.bool_)
+    walls[where] = to_wall < _WALL_MM / 2
+    return walls
 
 
 def _fill(where: Mask, pattern: str, chance: np.random.Generator) -> Float:
@@ -161,10 +189,11 @@ def _fill(where: Mask, pattern: str, chance: np.random.Generator) -> Float:
     dense = _DENSE_HU + chance.normal(0, 20) + 15 * _smooth(chance, (0.5, 2.0, 2.0))
     if pattern == "pure ground glass":
         return glass
-    if pattern == "ground glass with septal thickening":
-        return np.asarray(glass + 330 * _lines(chance, 22.0), np.float32)
-    if pattern == "crazy paving":
-        return np.asarray(glass + 330 * _lines(chance, 9.0), np.float32)
+    if pattern in {"ground glass with septal thickening", "crazy paving"}:
+        lines = _SEPTUM_HU * _walls(where, chance.uniform(*_LOBULE_MM), chance)
+        if pattern == "crazy paving":
+            lines = np.maximum(lines, _INTRALOBULAR_HU * _walls(where, chance.uniform(*_STONE_MM), chance))
+        return np.asarray(glass + lines, np.float32)
     if pattern == "organizing pneumonia":
         return np.asarray(np.where(_smooth(chance, (0.5, 2.2, 2.2)) > 0, dense, glass), np.float32)
     if pattern == "consolidation":

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -35,6 +35,7 @@ from bedside_export.finetuning.networks import BUILT_IN, Wanted, open_learner
 from bedside_export.recipes.ct import soft_report as report
 from bedside_export.recipes.ct.augment import Distortion, Kinds
 from bedside_export.recipes.ct.cases import HELD_OUT, TRAIN, list_cases, split_cases
+from bedside_export.recipes.ct.evenness import even_weights, keep_kinds, overlap_of_kinds
 from bedside_export.recipes.ct.inference import find_shares
 from bedside_export.recipes.ct.masks import Masked, Rules, check_apart, read_masked
 from bedside_export.recipes.ct.network import PIXEL_MM, STRIDE, to_input
@@ -90,12 +91,17 @@ class SoftRecipe:
     """Decay of the running average of the weights."""
     overlap: float = 0.0
     """Weight of the overlap beside the cross-entropy; over 0 it costs calibration (`ct.trainer.soft_loss`)."""
+    overlap_of_kinds: float = 0.0
+    """Weight of the overlap of each kind of opacity, at the same cost (`ct.evenness.overlap_of_kinds`)."""
+    even: bool = False
+    """Whether kinds of opacity are seen about equally often (`ct.evenness.even_weights`)."""
     view: tuple[int, int] = (192, 192)
     """Height and width of what is cut out of slices."""
     seed: int = 0
     """Of chance."""
     distortion: Distortion = field(default_factory=lambda: Distortion(consolidation=0.0))
-    """How far slices are distorted; never denser, which would change what readers had said."""
+    """How far slices are distorted; never denser, which would change what readers had said, and with several kinds of
+    opacity never fainter either (`ct.evenness.keep_kinds`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +131,32 @@ def train_soft(network: nn.Module, cases: Sequence[Read], kinds: Kinds, recipe: 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.train().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scans = Scans.of([case.hu for case in cases], [case.readings for case in cases], kinds)
+    if recipe.even:
+        scans = replace(scans, weights=even_weights(scans.readings, kinds, scans.weights))
+    how = keep_kinds(recipe.distortion, kinds)
     groups = make_groups(network, rate=recipe.rate, decay=recipe.weight_decay, slow=recipe.slow)
     trainer = Trainer(network, groups, Course(recipe.steps, average=recipe.average))
     for step in range(recipe.steps):
-        views, shares = draw([(scans, recipe.batch)], recipe.view, recipe.distortion, kinds, generator)
+        views, shares = draw([(scans, recipe.batch)], recipe.view, how, kinds, generator)
         inputs = to_input(views).to(device).contiguous(memory_format=torch.channels_last)
-        loss = trainer.step(_loss(inputs, shares.to(device), kinds, recipe.overlap))
+        loss = trainer.step(
+            partial(_look, inputs=inputs, shares=shares.to(device), kinds=kinds, recipe=recipe)
+        )
         if step % 50 == 49:
             log.info("step %d of %d, loss %.4f", step + 1, recipe.steps, loss)
     return trainer.average.eval()
 
 
-def _loss(inputs: Tensor, shares: Tensor, kinds: Kinds, overlap: float) -> Callable[[nn.Module], Tensor]:
-    return lambda network: soft_loss(network(inputs), shares, kinds, overlap=overlap)
+def _look(network: nn.Module, *, inputs: Tensor, shares: Tensor, kinds: Kinds, recipe: SoftRecipe) -> Tensor:
+    return find_loss(network(inputs), shares, kinds, recipe)
+
+
+def find_loss(logits: Tensor, shares: Tensor, kinds: Kinds, recipe: SoftRecipe) -> Tensor:
+    """What a training goes down: `ct.trainer.soft_loss`, and the overlap of each kind of opacity by its weight."""
+    loss = soft_loss(logits, shares, kinds, overlap=recipe.overlap)
+    if recipe.overlap_of_kinds:
+        loss = loss + recipe.overlap_of_kinds * overlap_of_kinds(logits, shares, kinds)
+    return loss
 
 
 def to_majority(case: Read, classes: int) -> Read:
@@ -229,7 +248,8 @@ def compare(
         cases = learn if labels == "soft" else [to_majority(case, len(tissues)) for case in learn]
         networks[labels] = train_soft(build(), cases, kinds, recipe)
     measured = {labels: measure(network, judge, tissues) for labels, network in networks.items()}
-    return {**measured, "recipe": asdict(recipe), "readers": judge[0].readings.shape[1]}, networks
+    used = replace(recipe, distortion=keep_kinds(recipe.distortion, kinds))
+    return {**measured, "recipe": asdict(used), "readers": judge[0].readings.shape[1]}, networks
 
 
 def _read_folder(masks: Path, table: Path | None, tissues: tuple[Tissue, ...]) -> dict[str, list[Read]]:
