@@ -5,7 +5,8 @@
     graph.bytes_of(["node_conv2d", "node_relu"], 4)     what crosses the edge of the two run as one, in fp32
 
 A multiplication with its addition counts as two operations, as everywhere. Nodes are put into groups by the names of
-their weights, up to the first number: ``network.down1.conv.0.weight`` is of the group ``network.down1``. Needs onnx.
+their weights, up to the first number: ``network.down1.conv.0.weight`` is of the group ``network.down1``. What has no
+weights is ``after network.down1``: the exporter does not tell which part wrote it. Needs onnx.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ __all__ = ["HEAVY", "Graph", "Node", "read_costs"]
 
 _NUMBERED: Final = re.compile(r".*?\d[^.]*(?=\.)")
 """The beginning of a name up to its first part with a digit, if another part follows."""
+_AFTER: Final = "after "
+"""Before the group of a node without weights of its own."""
 _MADE_UP: Final = re.compile(r"[^.]*")
 """Names without a dot are made up by the exporter, and say nothing of the network's parts."""
 HEAVY: Final = ("conv", "depthwise conv", "matmul")
@@ -149,12 +152,13 @@ def read_costs(path: Path, shape: Sequence[int]) -> Graph:
 
 
 def _group(taken: Sequence[str], weights: frozenset[str], groups: Mapping[str, str]) -> str:
-    """By the first named weight; else that of what it takes last, which is the newer of two branches that meet."""
+    """By the first named weight; else after that of what it takes last: of two branches that meet, the newer."""
     for name in taken:
         if name in weights and not _MADE_UP.fullmatch(name):
             numbered = _NUMBERED.match(name)
             return numbered[0] if numbered else name.rpartition(".")[0]
-    return next((groups[name] for name in reversed(taken) if name in groups), "input")
+    before = next((groups[name] for name in reversed(taken) if name in groups), "input")
+    return before if before.startswith(_AFTER) else _AFTER + before
 
 
 def _kind(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:

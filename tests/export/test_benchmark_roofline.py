@@ -132,13 +132,13 @@ def test_nodes_belong_to_parts_by_their_weights_names(load: Load, small: Path) -
     graph = load("costs").read_costs(small, (1, 3, 8, 10))
     assert [(node.name, node.group) for node in graph.nodes] == [
         ("first", "net.stem.0"),
-        ("bend", "net.stem.0"),
+        ("bend", "after net.stem.0"),
         ("deep", "net.body.1"),
-        ("pool", "net.stem.0"),
+        ("pool", "after net.stem.0"),
         ("flat", "net.body.2"),
-        ("join", "net.body.2"),
-        ("mean", "net.body.2"),
-        ("flatten", "net.body.2"),
+        ("join", "after net.body.2"),
+        ("mean", "after net.body.2"),
+        ("flatten", "after net.body.2"),
         ("last", "net.last"),
     ]
 
