@@ -17,7 +17,7 @@ from bedside.sample import write_sample
 from bedside_export import cli, writer
 from bedside_export.heads import published_head
 from bedside_export.models import Classifier, SeverityDenseNet
-from bedside_export.precision import process, variants
+from bedside_export.precision import makers, process, variants
 from bedside_export.precision.report import EngineTrial
 from bedside_export.precision.workbench import Contents
 from bedside_export.severity import Naming, draft_severity
@@ -153,7 +153,7 @@ def test_an_operator_that_no_engine_shares_is_named_with_its_node(
     model = onnx.load(bundle / "model.onnx")
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     relu.op_type, relu.domain = "FancyRelu", "com.example"
-    monkeypatch.setattr(variants, "parse", lambda _: model)
+    monkeypatch.setattr(makers, "parse", lambda _: model)
     arguments = ("--precision", "int8", "--calibration", folder, "--out", tmp_path / "out")
     assert _run(monkeypatch, bundle, *arguments) == 2
     assert f"'FancyRelu' of node {relu.name!r} is not in the ONNX standard" in capsys.readouterr().err
