@@ -67,8 +67,8 @@ class TissueNetwork(nn.Module):
 def _share_out(logits: Tensor) -> Tensor:
     """The softmax over the second axis, written out.
 
-    ONNX Runtime calls its own once a pixel, for a handful of classes: a quarter of the built-in network's time, of
-    which plane by plane a tenth is left. OpenVINO puts the parts together again, at fp16 if the pixels are one axis.
+    ONNX Runtime calls its own once a pixel, for a handful of classes, which is slow beside a light network; the parts
+    run plane by plane. OpenVINO puts them together again, at fp16 too if the pixels are one axis.
 
     Args:
         logits: ``(N, K, H, W)``.

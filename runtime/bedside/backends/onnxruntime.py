@@ -90,9 +90,9 @@ def _share_cores(options: onnxruntime.SessionOptions, threads: int | None, *, pi
     """Say how many threads it runs on, and tie each to a core of this process, or none.
 
     Left alone, ONNX Runtime ties them where it chooses their number, one a core, and not where it is told. Then two
-    that wake from idle may share a core while another has nothing to do: a DenseNet-121 on 2 cores took 40 ms of
-    them, and 25 tied. So as many as there are cores are tied as well, unless it is said otherwise; fewer are not, as
-    those of another process would be to the same cores.
+    that wake from idle may share a core while another has nothing to do, and be as slow as one. So as many as there are
+    cores are tied as well, unless it is said otherwise; fewer are not, as those of another process would be to the same
+    cores.
     """
     options.intra_op_num_threads = threads or 0
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

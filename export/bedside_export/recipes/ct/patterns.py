@@ -71,8 +71,8 @@ PHANTOM_RECIPE: Final = SoftRecipe(
         nonsense=0.0,
     ),
 )
-"""For phantoms. Without the overlap of each kind, half of the lesions are named rightly: the loss of all opacity
-together hardly feels which pattern a lesion is."""
+"""For phantoms. The overlap of each kind is what teaches them: the loss of all opacity together hardly feels which
+pattern a lesion is."""
 PHANTOMS, JUDGED = range(36), range(200, 224)
 """Seeds of the phantoms to learn from and of those to judge by; the recipe was chosen on others (100 to 123)."""
 
