@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bedside_export.precision.islands import find_islands
+from bedside_export.precision.islands import GROUPS, NEAR, find_islands
 
 NODES = tuple(f"n{place}" for place in range(40))
 
@@ -74,6 +74,29 @@ def test_an_answer_that_is_no_number_counts_as_infinitely_far() -> None:
     islands = find_islands(lambda kept: 0.5 if "n8" in kept else math.nan, NODES)
     assert islands.nodes == ("n8",)
     assert islands.without == math.inf
+
+
+def test_near_its_tolerance_little_is_ever_tried_in_float32() -> None:
+    costs = Costs(dict.fromkeys(NODES, 0.02) | {"n3": 1.0, "n33": 1.2})
+    islands = find_islands(costs, NODES, margin=0.6)
+    assert 1 < islands.without <= NEAR
+    assert islands.nodes == ("n3", "n33")
+    assert max(len(kept) for kept in costs.asked) <= 4  # two groups of two
+    assert islands.trials <= GROUPS + 8
+
+
+def test_far_from_its_tolerance_each_group_is_tried_alone_in_the_low_precision() -> None:
+    # With the three others left in, no single group kept brings the difference down by much.
+    costs = Costs(dict.fromkeys(NODES, 0.05) | dict.fromkeys(("n3", "n12", "n21", "n33"), 40.0))
+    islands = find_islands(costs, NODES)
+    assert islands.without > NEAR
+    assert islands.nodes == ("n3", "n12", "n21", "n33")
+
+
+def test_what_all_groups_do_not_mend_near_the_tolerance_is_told_as_such() -> None:
+    islands = find_islands(lambda kept: 1.5 - 0.001 * len(kept), NODES)
+    assert not islands.found
+    assert islands.difference == pytest.approx(1.46)
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 20, 26, 30])

@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["GROUPS", "TRIALS", "Islands", "find_islands"]
+__all__ = ["GROUPS", "NEAR", "TRIALS", "Islands", "find_islands"]
 
 GROUPS: Final = 24
 """Groups of neighbours that the nodes are first tried in: a stage of a network, or a block."""
 TRIALS: Final = 160
 """Most trials."""
+NEAR: Final = 2.0
+"""In parts of what is allowed: where all in the low precision is no farther off, the search begins there, and adds
+what stays float32; few groups do then. Else it begins in float32, where each group's share is told apart from the
+others', at the price of running nearly all in float32, once for each group."""
 
 Difference = Callable[[frozenset[str]], float]
 """Nodes that stay float32 -> the difference from the reference, in parts of what is allowed; infinite where an
@@ -78,10 +82,10 @@ def find_islands(
 ) -> Islands:
     """Look for a small set of nodes that, kept in float32, bring the difference to 1 or less.
 
-    First each group of neighbours alone is put into the low precision, all else being float32: what it does there is
-    its share of the difference. The groups are kept from the worst to the least, as few as do; then of what is kept,
-    halves of groups are let go, from the least to the worst, as long as the difference allows. The set is small, and
-    not proven the smallest.
+    First the groups of neighbours are ranked by what they do to the difference: near the tolerance (`NEAR`) each
+    alone is kept in float32, far from it each alone is put into the low precision. They are kept from the worst to the
+    least, as few as do; then of what is kept, halves of groups are let go, from the least to the worst, as long as the
+    difference allows. The set is small, and not proven the smallest.
 
     Args:
         difference: Tries a set; slow.
@@ -130,23 +134,17 @@ def _search_beginnings(
 
 
 def _search(trials: _Trials, candidates: list[str], required: frozenset[str]) -> frozenset[str]:
-    everything = frozenset(candidates) | required
-    if not trials.fits(everything):
+    near = trials.ask(required) <= NEAR
+    if not near and not trials.fits(frozenset(candidates) | required):
         return min(trials.known, key=lambda kept: trials.known[kept])
     size = math.ceil(len(candidates) / GROUPS)
     groups = [candidates[start : start + size] for start in range(0, len(candidates), size)]
-    share = {tuple(group): trials.ask(everything - frozenset(group) | required) for group in groups}
-    groups.sort(key=lambda group: share[tuple(group)], reverse=True)
-    low, high = 0, len(groups)  # keeping the first `high` does
-    while high - low > 1:
-        middle = (low + high) // 2
-        if trials.fits(_join(groups[:middle]) | required):
-            high = middle
-        else:
-            low = middle
-    kept = _join(groups[:high]) | required
-    trials.ask(kept)
-    queue = list(reversed(groups[:high]))
+    groups = _rank(trials, groups, required, near=near)
+    count = _count_kept(trials, groups, required)
+    if count is None:
+        return min(trials.known, key=lambda kept: trials.known[kept])
+    kept = _join(groups[:count]) | required
+    queue = list(reversed(groups[:count]))
     while queue:
         group = queue.pop(0)
         without = kept - frozenset(group) | required
@@ -162,6 +160,40 @@ def _search(trials: _Trials, candidates: list[str], required: frozenset[str]) ->
             half = len(group) // 2
             queue[:0] = [group[:half], group[half:]]
     return kept
+
+
+def _rank(
+    trials: _Trials, groups: list[list[str]], required: frozenset[str], *, near: bool
+) -> list[list[str]]:
+    """The groups, from the one that costs the answer most to the one that costs it least."""
+    everything = _join(groups) | required
+
+    def cost(group: list[str]) -> float:
+        if near:
+            return -trials.ask(frozenset(group) | required)
+        return trials.ask(everything - frozenset(group) | required)
+
+    return sorted(groups, key=cost, reverse=True)
+
+
+def _count_kept(trials: _Trials, groups: list[list[str]], required: frozenset[str]) -> int | None:
+    """How many of the groups, from the first, have to be kept; None where all of them don't do."""
+
+    def fits(count: int) -> bool:
+        return trials.fits(_join(groups[:count]) | required)
+
+    low, high = 0, 1  # keeping none does not
+    while not fits(high):
+        if high == len(groups):
+            return None
+        low, high = high, min(2 * high, len(groups))
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(middle):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def _join(groups: Sequence[Sequence[str]]) -> frozenset[str]:
