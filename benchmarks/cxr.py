@@ -191,7 +191,9 @@ def prepare(folder: Path, source: str, pictures: list[Path]) -> tuple[Path, Path
     commands = [] if plain.is_dir() or bundle.is_dir() else [make]
     if whole and not bundle.is_dir():
         options = ["--precision", "fp16,int8", "--keep-failing"]
-        options += ["--no-search"] if kind is None else []  # of random weights it would take long and tell nothing
+        options += (
+            ["--no-search"] if kind is None else []
+        )  # of random weights it would take long and tell nothing
         for half, name in zip(halves, ("calibration", "validation"), strict=True):
             options += [f"--{name}", str(link(half, folder / name))]
         commands.append([export, "quantize", str(plain), *options, "--out", str(bundle)])

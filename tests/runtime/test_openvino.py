@@ -108,7 +108,7 @@ def test_processor_without_the_instructions_is_told(tmp_path: Path) -> None:
         check=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ONEDNN_MAX_CPU_ISA": "AVX2"},
     )
-    assert done.stdout.startswith("engine-unsupported|this processor has no fp16 arithmetic")
+    assert done.stdout.startswith("engine-unsupported|this processor has no float16 arithmetic; ask for fp32")
 
 
 # Nodes that stay float32

@@ -49,6 +49,8 @@ _ARITHMETIC: Final[Mapping[str, _Arithmetic]] = {
 
 fp16 runs the fp32 file, which OpenVINO halves itself, all but the nodes that the manifest keeps in float32.
 """
+_NUMBERS: Final[Mapping[str, str]] = {"BF16": "bfloat16", "FP16": "float16", "INT8": "int8"}
+"""OpenVINO's word for what a processor is able to -> the numbers that it computes with."""
 
 
 _FOLDED: Final = frozenset({"Constant", "Dropout", "Identity", "Shape"})
@@ -88,11 +90,16 @@ class Builder:
         arithmetic = self._arithmetic = _ARITHMETIC[precision]
         self._file = bundle.model(arithmetic.file)
         self._core = open_core()
-        able = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        able = frozenset(self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
         if missing := [need for need in arithmetic.needs if need not in able]:
+            there = [
+                name
+                for name, other in _ARITHMETIC.items()
+                if other.file in bundle.manifest.models and able.issuperset(other.needs)
+            ]
             raise BackendError(
                 "engine-unsupported",
-                f"this processor has no {missing[-1].lower()} arithmetic for {precision}; ask for fp32",
+                f"this processor has no {_NUMBERS[missing[-1]]} arithmetic; ask for {' or '.join(there)}",
             )
         self._properties = _properties(arithmetic, threads, tuning)
         self._blobs = None if tuning.cache is None else Blobs(_folder(tuning.cache, bundle, precision))
