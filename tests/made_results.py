@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bedside.backends import EngineInfo
 from bedside.cxr import Estimate, Severity, frame_of
-from bedside.errors import BedsideError
+from bedside.errors import BedsideError, InputError, RefusedError
 from bedside.provenance import BundleRef
 from bedside.radiograph import Finding, Header, Radiograph
 from bedside.severity import SeverityResult
@@ -54,6 +54,16 @@ def scored(
 def unscored(source: str, error: BedsideError) -> SeverityResult:
     """A result without a score: refused or failed, as the error is."""
     return SeverityResult(source, BUNDLE, ENGINE, error=error, timing_ms={"read": 1.0, "total": 1.0})
+
+
+def refused(source: str = "ct.dcm") -> SeverityResult:
+    """A result of what is no X-ray."""
+    return unscored(source, RefusedError("wrong-modality", "the modality is CT; give an X-ray"))
+
+
+def failed(source: str = "broken.dcm") -> SeverityResult:
+    """A result of a damaged file."""
+    return unscored(source, InputError("truncated-pixels", "the pixel data ends early; copy it again"))
 
 
 def estimate(name: str, title: str, value: float, top: float) -> Estimate:

@@ -1,4 +1,4 @@
-"""What is written of a CT; `test_results` has the files themselves, and X-rays."""
+"""What is written of a CT; `test_results_files` has the files themselves, and its neighbours X-rays."""
 
 from __future__ import annotations
 
