@@ -8,6 +8,7 @@ from bedside.contract import Repeatability
 from bedside.manifest import Manifest
 from bedside.provenance import BundleRef
 from bedside.trend import Request, Trend, follow_up
+from bedside.trend.courses import Change
 from bedside.trend.moments import parse_moment
 from made_results import scored
 
@@ -57,3 +58,27 @@ def followed(*values: float, days: tuple[float, ...] | None = None, **changed: A
     records = [x_ray(f"{number}.png", value, **changed) for number, value in enumerate(values)]
     told = [(f"{number}.png", parse_moment(f"{day:g}")) for number, day in enumerate(days)]
     return follow_up(records, Request(told), manifest_of=unknown)
+
+
+def follow(records: list[dict[str, Any]], days: list[float], manifest: Manifest | None = None) -> Trend:
+    """The trend of results, told on which day each was made."""
+    told = [
+        (str(record["source"]), parse_moment(f"{day:g}")) for record, day in zip(records, days, strict=True)
+    ]
+    return follow_up(records, Request(told), manifest_of=lambda _ref: manifest)
+
+
+def changes(trend: Trend, quantity: str = "extent") -> list[Change | None]:
+    """Of each study of a course since the one before it."""
+    (course,) = (course for course in trend.courses if course.quantity.name == quantity)
+    return [point.since_last for point in course.points]
+
+
+def codes(trend: Trend) -> list[str]:
+    """Of what is noted of the whole."""
+    return [note.code for note in trend.notes]
+
+
+def study_codes(trend: Trend) -> list[set[str]]:
+    """Of what is noted of each study."""
+    return [{note.code for note in placed.study.notes} for placed in trend.studies]
