@@ -35,6 +35,9 @@ ENGINE = EngineInfo("onnxruntime", "1.31.1", "fp32", "CPU", 2)
 PASSED = Parity(True, 3, (Difference("extent", 0.001, 0.01), Difference("opacity", 0.002, 0.01)))
 FAILED = Parity(False, 3, (Difference("extent", 0.5, 0.01), Difference("opacity", None, 0.01)))
 DEVICE = Device("A processor", "x86_64", "6.1.2", ("avx2",), 4, 2)
+FEW = Settings(duration_s=0.0, queries=5, starts=0, idles=(), server=False, idle_power_s=0.0)
+"""Nothing that starts a process or waits."""
+NO_METERS: tuple[list[Any], tuple[str, ...]] = ([], ("no meter",))
 
 ZONES = "sys/class/powercap"
 RAPL_RANGE = 262_143_328_850
