@@ -1,12 +1,29 @@
-"""A stand-in for the module ``onnxruntime`` that has whatever provider a test wants, on a machine without a GPU."""
+"""A stand-in for the module ``onnxruntime`` with whatever provider a test wants, and leaves that are opened on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import onnxruntime
+
+from bedside.backends import Tuning
+from bedside.backends.onnxruntime_gpu.leaf import OnnxRuntimeGpuBackend
+from bedside.backends.onnxruntime_gpu.providers import CUDA, TENSORRT, Provider
+from bedside.bundle import Bundle
+from tiny_bundle import MODEL, Network, make_bundle, read_manifest, seal
+
+PROVIDERS = {provider.backend: provider for provider in (CUDA, TENSORRT)}
+PROCESSOR = Provider(
+    "onnxruntime-processor",
+    "CPUExecutionProvider",
+    MappingProxyType({"fp32": "fp32", "int8": "int8"}),
+    builds=False,
+    file="none.so",
+    memory="cpu",
+)
+"""Stands in for a GPU."""
 
 
 class Library(SimpleNamespace):
@@ -80,3 +97,36 @@ class Session:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+
+def backend_of(provider: Provider) -> type[OnnxRuntimeGpuBackend]:
+    """The leaf of a provider."""
+    return type("Leaf", (OnnxRuntimeGpuBackend,), {"provider": provider})
+
+
+def open_leaf(bundle: Bundle, provider: Provider, library: Any, **how: Any) -> OnnxRuntimeGpuBackend:
+    """A leaf on a stand-in for ONNX Runtime; ``how`` is its precision and its `Tuning`."""
+    precision = how.pop("precision", "fp32")
+    tuning = Tuning(**how)
+    return backend_of(provider)(bundle, precision=precision, threads=None, tuning=tuning, library=library)
+
+
+def with_gpu(provider: Provider, **how: Any) -> Library:
+    """A stand-in that has the provider."""
+    return Library(available=(provider.name, "CPUExecutionProvider"), **how)
+
+
+def files_bundle(folder: Path) -> Bundle:
+    """A bundle with files for fp32, fp16 and int8, which are all the same."""
+    make_bundle(folder, network=Network(lungs=True))
+    manifest = {key: value for key, value in read_manifest(folder).items() if key != "files"}
+    for precision in ("fp16", "int8"):
+        (folder / f"{precision}.onnx").write_bytes((folder / MODEL).read_bytes())
+        manifest["models"][precision] = f"{precision}.onnx"
+        manifest["tolerances"][precision] = manifest["tolerances"]["bf16"]
+    return Bundle.open(seal(folder, manifest))
+
+
+def has_gpu() -> bool:
+    """Whether there is a driver of NVIDIA, or a Jetson's."""
+    return Path("/dev/nvidiactl").exists() or Path("/dev/nvhost-gpu").exists()

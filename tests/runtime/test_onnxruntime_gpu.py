@@ -1,4 +1,4 @@
-"""ONNX Runtime on GPUs: the provider that was asked for runs, or an error says what is missing and how to mend it.
+"""ONNX Runtime on GPUs: what a provider is told, and what it answers.
 
 How a session is run is tried on ONNX Runtime's provider for processors, which takes the same binding of memory. What a
 GPU alone can tell is marked ``gpu``.
@@ -6,178 +6,28 @@ GPU alone can tell is marked ``gpu``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from bedside.backends import BACKENDS, Backend, Tuning, open_backend
+from bedside.backends import Backend, Tuning, open_backend
 from bedside.bundle import Bundle
-from bedside.errors import BackendError, BundleError, OutputError
-from made_onnxruntime import Library
-from tiny_bundle import MODEL, Network, golden_images, make_bundle, read_manifest, seal
+from bedside.errors import BackendError, BundleError
+from made_onnxruntime import PROCESSOR, PROVIDERS, files_bundle, has_gpu, open_leaf, with_gpu
+from tiny_bundle import Network, golden_images, make_bundle
 from tiny_ct_bundle import make_ct_bundle
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from bedside.backends.onnxruntime_gpu import sealing  # noqa: E402
-from bedside.backends.onnxruntime_gpu.leaf import OnnxRuntimeGpuBackend  # noqa: E402
 from bedside.backends.onnxruntime_gpu.providers import CUDA, TENSORRT, Provider  # noqa: E402
-
-Floats = npt.NDArray[np.float32]
-PROVIDERS = {provider.backend: provider for provider in (CUDA, TENSORRT)}
-PROCESSOR = Provider(
-    "onnxruntime-processor",
-    "CPUExecutionProvider",
-    MappingProxyType({"fp32": "fp32", "int8": "int8"}),
-    builds=False,
-    file="none.so",
-    memory="cpu",
-)
-"""Stands in for a GPU."""
-
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="libraries have other names elsewhere")
-
-
-def _gpu() -> bool:
-    return Path("/dev/nvidiactl").exists() or Path("/dev/nvhost-gpu").exists()
-
-
-def backend_of(provider: Provider) -> type[OnnxRuntimeGpuBackend]:
-    return type("Leaf", (OnnxRuntimeGpuBackend,), {"provider": provider})
-
-
-def open_leaf(bundle: Bundle, provider: Provider, library: Any, **how: Any) -> OnnxRuntimeGpuBackend:
-    precision = how.pop("precision", "fp32")
-    tuning = Tuning(**how)
-    return backend_of(provider)(bundle, precision=precision, threads=None, tuning=tuning, library=library)
-
-
-def with_gpu(provider: Provider, **how: Any) -> Library:
-    return Library(available=(provider.name, "CPUExecutionProvider"), **how)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = make_bundle(tmp_path_factory.mktemp("bundle") / "b", network=Network(lungs=True))
-    manifest = {key: value for key, value in read_manifest(folder).items() if key != "files"}
-    for precision in ("fp16", "int8"):
-        (folder / f"{precision}.onnx").write_bytes((folder / MODEL).read_bytes())
-        manifest["models"][precision] = f"{precision}.onnx"
-        manifest["tolerances"][precision] = manifest["tolerances"]["bf16"]
-    return Bundle.open(seal(folder, manifest))
-
-
-# What is missing
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_build_without_the_provider_is_told_with_the_command_that_mends_it(name: str, bundle: Bundle) -> None:
-    library = Library(available=("AzureExecutionProvider", "CPUExecutionProvider"))
-    with pytest.raises(BackendError) as caught:
-        open_leaf(bundle, PROVIDERS[name], library)
-    assert caught.value.code == "engine-unsupported"
-    for part in (PROVIDERS[name].name, "AzureExecutionProvider", "pip install 'bedside[gpu]'"):
-        assert part in caught.value.message
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_provider_that_did_not_load_never_becomes_another(
-    name: str, bundle: Bundle, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """ONNX Runtime itself opens a session on the processor then."""
-    with pytest.raises(BackendError) as caught:
-        open_leaf(bundle, PROVIDERS[name], with_gpu(PROVIDERS[name], loads=False))
-    assert caught.value.code == "engine-unsupported"
-    assert PROVIDERS[name].name in caught.value.message
-    assert "nvidia-smi" in caught.value.message
-    assert capsys.readouterr().out == ""
-
-
-@linux
-@pytest.mark.parametrize(
-    ("broken", "remedy"),
-    [
-        ("libcublasLt.so.99", "pip install 'bedside[gpu]'"),
-        ("libnvinfer.so.99", "LD_LIBRARY_PATH"),
-    ],
-)
-def test_library_that_is_missing_is_named_with_what_brings_it(
-    broken: str, remedy: str, bundle: Bundle, tmp_path: Path
-) -> None:
-    (tmp_path / "capi").mkdir()
-    needs = ("libm.so.6", broken, "libc.so.6", "libelse.so.1")
-    (tmp_path / "capi" / CUDA.file).write_bytes(
-        b"ELF" + b"".join(b"\0" + each.encode() for each in needs) + b"\0"
-    )
-    with pytest.raises(BackendError) as caught:
-        open_leaf(bundle, CUDA, with_gpu(CUDA, loads=False, folder=tmp_path))
-    assert caught.value.code == "engine-unsupported"
-    assert f"({broken})" in caught.value.message
-    assert remedy in caught.value.message
-    assert str(tmp_path) not in caught.value.message
-    assert len(caught.value.message) < 300
-
-
-@linux
-@pytest.mark.skipif(_gpu(), reason="there is a driver")
-def test_driver_that_is_missing_is_named(bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "capi").mkdir()
-    (tmp_path / "capi" / CUDA.file).write_bytes(b"ELF\0libm.so.6\0libc.so.6\0")
-    with pytest.raises(BackendError) as caught:
-        open_leaf(bundle, CUDA, with_gpu(CUDA, loads=False, folder=tmp_path))
-    assert "(libcuda.so.1): install NVIDIA's driver" in caught.value.message
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_machine_without_a_gpu_has_none(name: str, bundle: Bundle) -> None:
-    """With whatever build of ONNX Runtime is here."""
-    if _gpu():
-        pytest.skip("there is a GPU")
-    with pytest.raises(BackendError) as caught:
-        open_backend(name, bundle)
-    assert caught.value.code == "engine-unsupported"
-    assert PROVIDERS[name].name in caught.value.message
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_installed_is_the_build_for_gpus_alone(name: str) -> None:
-    from importlib.metadata import distributions
-
-    there = any(distributions(name="onnxruntime-gpu"))
-    assert BACKENDS[name].installed is there
-    assert BACKENDS["onnxruntime"].installed
-
-
-def test_operator_that_a_provider_lacks_is_refused(bundle: Bundle) -> None:
-    class Unwilling(Library):
-        def InferenceSession(self, data: bytes, options: Any = None, **how: Any) -> Any:  # noqa: N802
-            if options is not None:
-                raise RuntimeError(
-                    "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP "
-                    "has been explicitly disabled by the user."
-                )
-            return super().InferenceSession(data, options, **how)
-
-    with pytest.raises(BackendError) as caught:
-        open_leaf(bundle, CUDA, Unwilling(available=(CUDA.name,)))
-    assert caught.value.code == "engine-unsupported"
-    assert "on the processor" in caught.value.message
-
-
-def test_processor_is_refused_by_onnxruntime_itself(bundle: Bundle) -> None:
-    """The words that the leaf knows such a refusal by are those of ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    with pytest.raises(Exception, match="default CPU EP"):
-        onnxruntime.InferenceSession(bundle.read(MODEL), options)
+    return files_bundle(tmp_path_factory.mktemp("bundle") / "b")
 
 
 # Precision and what a provider is told
@@ -313,69 +163,12 @@ def test_engine_says_what_runs(bundle: Bundle) -> None:
     assert (info.backend, info.precision, info.device) == ("onnxruntime-tensorrt", "int8-fp16", "GPU")
 
 
-# Engines that are kept
-
-
-def kept(cache: Path) -> list[Path]:
-    return sorted(path for path in cache.rglob("*") if path.is_file())
-
-
-def test_engines_are_kept_under_what_they_are_for(bundle: Bundle, tmp_path: Path) -> None:
-    library = with_gpu(TENSORRT)
-    open_leaf(bundle, TENSORRT, library, cache=tmp_path)
-    options, _, _ = library.told[0]
-    folder = Path(options["trt_engine_cache_path"])
-    assert options["trt_timing_cache_path"] == str(folder)
-    assert (options["trt_engine_cache_enable"], options["trt_timing_cache_enable"]) == ("1", "1")
-    assert folder.relative_to(tmp_path).parts[1] == f"{bundle.digest[:16]}-fp32"
-    assert onnxruntime.__version__ in folder.parent.name
-    open_leaf(bundle, TENSORRT, library, cache=tmp_path, precision="fp16")
-    open_leaf(bundle, TENSORRT, library, cache=tmp_path, batch=2)
-    assert len({path.parent for path in kept(tmp_path)}) == 3
-
-
-def test_cuda_keeps_nothing(bundle: Bundle, tmp_path: Path) -> None:
-    open_leaf(bundle, CUDA, with_gpu(CUDA), cache=tmp_path)
-    assert kept(tmp_path) == []
-
-
-def test_damaged_and_strange_files_are_gone_before_they_are_read(tmp_path: Path) -> None:
-    sealing.unseal(tmp_path)
-    for name in ("a.engine", "b.engine", "c.engine"):
-        (tmp_path / name).write_bytes(name.encode())
-    sealing.seal(tmp_path)
-    (tmp_path / "b.engine").write_bytes(b"a.engine")
-    (tmp_path / "d.engine").write_bytes(b"strange")
-    sealing.unseal(tmp_path)
-    assert [path.name for path in kept(tmp_path)] == ["a.engine", "c.engine", sealing.SEAL]
-    (tmp_path / sealing.SEAL).write_bytes(b"\0not json")
-    sealing.unseal(tmp_path)
-    assert [path.name for path in kept(tmp_path)] == [sealing.SEAL]
-
-
-def test_whole_folder_is_left_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "a.engine").write_bytes(b"engine")
-    sealing.seal(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *kept(tmp_path))}
-    sealing.unseal(tmp_path)
-    sealing.seal(tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path, *kept(tmp_path))} == before
-
-
-def test_cache_that_can_not_be_written_is_told(bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError) as caught:
-        open_leaf(bundle, TENSORRT, with_gpu(TENSORRT), cache=tmp_path / "file")
-    assert caught.value.code == "cache-not-writable"
-    assert "--cache" in caught.value.message
-
-
 # On a GPU
 
 
 needs_gpu = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not _gpu(), reason="there is no NVIDIA GPU"),
+    pytest.mark.skipif(not has_gpu(), reason="there is no NVIDIA GPU"),
     pytest.mark.skipif(
         "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
         reason="this build of ONNX Runtime has no CUDA",
