@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bedside.backends import BACKENDS, EngineInfo, Tuning
+from bedside.backends import Tuning
 from bedside.bundle import Bundle
-from bedside.contract import RUNS
-from bedside.errors import BackendError, BundleError, MissingExtraError
+from bedside.errors import BackendError
 from bedside.isolation import Limits
-from bedside.tuning import (
-    Candidate,
-    Choice,
-    Outcome,
-    Plans,
-    Report,
-    Request,
-    keep,
-    key_for,
-    list_candidates,
-    tune,
-)
+from bedside.tuning import Candidate, Choice, Outcome, Plans, Report, Request, keep, tune
 from bedside.tuning.bench import Bench, make_input
-from bedside.tuning.candidates import BY_EXACTNESS
-from bedside.tuning.outcome import NOISE, rank
-from bedside.verification import Agreement, Verdict
 from schemas import make_validator
-from tiny_bundle import MODEL, SIDE, make_bundle, read_manifest, seal
+from tiny_bundle import SIDE, make_bundle, seal
 from tiny_ct_bundle import make_ct_bundle
 from tuned_engines import opener_of
 
@@ -75,140 +56,6 @@ def outcome_of(report: Report, what: tuple[str, str]) -> Outcome:
     return next(
         each for each in report.outcomes if (each.candidate.backend, each.candidate.precision) == what
     )
-
-
-# Candidates
-
-
-def test_what_the_bundle_states_a_tolerance_for_is_tried_on_each_engine_the_exact_first(
-    bundle: Bundle,
-) -> None:
-    listed = list_candidates(bundle, Choice(("openvino", "onnxruntime", "openvino")))
-    assert listed == tuple(
-        Candidate(backend, precision)
-        for precision in ("fp32", "bf16")
-        for backend in ("openvino", "onnxruntime")
-    )
-
-
-def test_all_that_is_installed_is_tried(bundle: Bundle) -> None:
-    assert {each.backend for each in list_candidates(bundle, Choice())} >= {"onnxruntime", "openvino"}
-
-
-def test_each_precision_that_can_be_asked_for_has_its_place() -> None:
-    assert sorted(BY_EXACTNESS) == sorted(RUNS)
-
-
-def test_int8_file_brings_all_ways_to_run_it(tmp_path: Path) -> None:
-    folder = make_bundle(tmp_path / "b")
-    (folder / "int8.onnx").write_bytes((folder / MODEL).read_bytes())
-    manifest = {key: value for key, value in read_manifest(folder).items() if key != "files"}
-    manifest["models"]["int8"] = "int8.onnx"
-    manifest["tolerances"]["int8"] = {"extent": 0.25, "opacity": 0.25}
-    opened = Bundle.open(seal(folder, manifest))
-    listed = [each.precision for each in list_candidates(opened, Choice(("openvino",)))]
-    assert listed == ["fp32", "bf16", "int8", "int8-fp16", "int8-bf16"]
-
-
-def test_thread_counts_are_tried_each(bundle: Bundle) -> None:
-    listed = list_candidates(bundle, Choice(("openvino",), ("fp32",), (1, 2, 1)))
-    assert listed == (Candidate("openvino", "fp32", 1), Candidate("openvino", "fp32", 2))
-    assert [str(each) for each in listed] == ["openvino fp32, 1 thread", "openvino fp32, 2 threads"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ({"backends": ("torch",)}, "onnxruntime"),
-        ({"precisions": ("fp64",)}, "int8-bf16"),
-        ({"threads": (2, 0)}, "not 0"),
-    ],
-)
-def test_unknown_names_are_refused(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(BackendError, match=told) as caught:
-        Choice(**arguments)
-    assert caught.value.code == "engine-unsupported"
-
-
-def test_precision_that_the_bundle_has_not_is_told(bundle: Bundle) -> None:
-    with pytest.raises(BundleError) as caught:
-        list_candidates(bundle, Choice(precisions=("int8",)))
-    assert caught.value.code == "bundle-precision"
-
-
-def test_listing_imports_no_engine(bundle: Bundle) -> None:
-    code = (
-        "import sys; from bedside.bundle import Bundle; from bedside.tuning import Choice, list_candidates, key_for\n"
-        "bundle = Bundle.open(sys.argv[1]); print(len(list_candidates(bundle, Choice())), key_for(bundle).digest)\n"
-        f"print(sorted({sorted({leaf.package for leaf in BACKENDS.values()})} & sys.modules.keys()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, bundle.location],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("\n[]\n")
-
-
-def test_backend_that_is_not_installed_names_its_extra(bundle: Bundle) -> None:
-    missing = [name for name, leaf in BACKENDS.items() if leaf.package == "tensorrt"]
-    if not missing or "tensorrt" in key_for(bundle).engines:
-        pytest.skip("every engine is installed here")
-    with pytest.raises(MissingExtraError) as caught:
-        list_candidates(bundle, Choice((missing[0],)))
-    assert f"bedside[{BACKENDS[missing[0]].extra}]" in caught.value.message
-
-
-# Ranking
-
-
-def passed(precision: str, *times_ms: float, backend: str = "openvino") -> Outcome:
-    engine = EngineInfo(backend, "1", precision, "CPU", None)
-    verdict = Verdict(engine, 3, (Agreement("extent", 0.05, 0.1), Agreement("opacity", 0.02, 0.1)))
-    return Outcome(Candidate(backend, precision), engine, verdict, times_ms=times_ms)
-
-
-def order(*outcomes: Outcome) -> list[str]:
-    return [each.candidate.precision for each in rank(outcomes)]
-
-
-def test_fastest_by_median_is_the_best() -> None:
-    assert order(passed("fp32", 30, 31, 32), passed("int8", 9, 10, 90), passed("bf16", 15, 16, 17)) == [
-        "int8",
-        "bf16",
-        "fp32",
-    ]
-
-
-def test_within_the_noise_the_more_exact_is_the_best() -> None:
-    near = 10 * (1 + NOISE) - 0.01
-    assert order(passed("int8", 10.0), passed("bf16", near), passed("fp32", near)) == ["fp32", "bf16", "int8"]
-    assert order(passed("int8", 10.0), passed("fp32", 10 * (1 + NOISE) + 0.01)) == ["int8", "fp32"]
-
-
-def test_of_equally_exact_ones_the_faster_is_the_best() -> None:
-    ranked = rank([passed("fp32", 10.1), passed("fp32", 10.0, backend="onnxruntime")])
-    assert [each.candidate.backend for each in ranked] == ["onnxruntime", "openvino"]
-
-
-def test_what_did_not_pass_has_no_rank() -> None:
-    good = passed("fp32", 10.0)
-    assert good.verdict is not None
-    bad = replace(good.verdict, agreements=(Agreement("extent", 0.2, 0.1),))
-    others = [
-        replace(good, verdict=bad),
-        replace(good, verdict=None),
-        replace(good, doubt="left the tolerance"),
-        replace(good, error=BackendError("engine-crashed", "it died")),
-        replace(good, times_ms=()),
-    ]
-    assert rank([*others, good]) == (good,)
-
-
-# The whole
 
 
 def test_what_is_wrong_or_broken_costs_a_line_and_the_best_of_the_rest_is_named(
