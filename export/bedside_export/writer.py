@@ -10,7 +10,6 @@ The same inputs give the same bytes, on one machine with one set of packages and
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -18,7 +17,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,8 @@ import numpy.typing as npt
 from torch import nn
 
 from bedside.bundle import MANIFEST, Bundle
-from bedside.errors import BedsideError, OutputError
+from bedside.disk import OUTPUT, told
+from bedside.errors import OutputError
 from bedside.manifest import Manifest
 from bedside_export.draft import (
     INPUTS_FILE,
@@ -61,6 +61,7 @@ __all__ = [
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold: bundles carry no dates."""
+_BUNDLE: Final = OUTPUT._replace(trouble="the bundle can't be written")
 
 
 MODEL_SUFFIX: Final = ".onnx"
@@ -214,22 +215,9 @@ def _staging(out: Path) -> Iterator[Path]:
             shutil.rmtree(stage)
 
 
-@contextmanager
-def disk_errors() -> Iterator[None]:
+def disk_errors() -> AbstractContextManager[None]:
     """I/O errors inside become `OutputError`."""
-    try:
-        yield
-    except BedsideError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                "disk-full", "no space left for the bundle; free some, or write elsewhere"
-            ) from error
-        raise OutputError(
-            "output-not-writable",
-            f"the bundle can't be written ({error.strerror or error}); choose another folder",
-        ) from error
+    return told(_BUNDLE)
 
 
 def _write_folder(

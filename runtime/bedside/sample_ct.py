@@ -6,7 +6,6 @@ it; the same arguments give the same bytes. A phantom, not a patient. Not for cl
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import CTImageStorage
 
 from bedside.chest import chest_phantom
-from bedside.errors import OutputError
+from bedside.disk import told
 from bedside.phantom import Phantom
 from bedside.results import write_bytes
 from bedside.sample import derive_uid, describe_patient, make_header, make_noise
@@ -101,11 +100,8 @@ def write_series(
     existed = target.is_dir()
     written: list[Path] = []
     try:
-        try:
+        with told():
             target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            code = "disk-full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "output-not-writable"
-            raise OutputError(code, "the folder can't be made; check its place and permissions") from error
         for number, header in enumerate(datasets(phantom=phantom, grid=grid, seed=seed), 1):
             stream = BytesIO()
             header.save_as(stream, enforce_file_format=True)

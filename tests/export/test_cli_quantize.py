@@ -198,11 +198,11 @@ def test_a_full_disk_leaves_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(variants, "stage", fill)
         assert _run(patched, bundle, *arguments) == 2
-    assert "no space left for the bundle" in capsys.readouterr().err
+    assert "the bundle can't be written (no space left on device)" in capsys.readouterr().err
     monkeypatch.setattr(process, "add_precisions", lambda *_, **__: quick)
     monkeypatch.setattr(writer, "_write", fill)
     assert _run(monkeypatch, bundle, *arguments) == 2
-    assert "no space left for the bundle" in capsys.readouterr().err
+    assert "the bundle can't be written (no space left on device)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from bedside.disk import told
 from bedside.errors import OutputError
 from bedside.provenance import NOTICE
-from bedside.results.files import checked, prepare_folder, told, write_bytes
+from bedside.results.files import checked, prepare_folder, write_bytes
 from bedside.version import __version__
 from bedside_export.evaluation.protocol import PROTOCOL, Evaluation, Row
 from bedside_export.evaluation.statistics import Measured

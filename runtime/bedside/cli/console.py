@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from bedside.disk import FULL
 from bedside.errors import OutputError
 
 __all__ = ["columns", "emit", "field", "mute_stdout", "printable", "tell"]
@@ -31,7 +32,7 @@ def emit(text: str) -> None:
     try:
         click.echo(_encodable(text))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise OutputError(
                 "disk-full", "no space left to write standard output; write it elsewhere"
             ) from error

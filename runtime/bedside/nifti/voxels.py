@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from bedside.disk import FULL, reason
 from bedside.errors import InputError, OutputError
 from bedside.files import open_input
 from bedside.nifti.content import (
@@ -43,7 +44,6 @@ _MOST_DEFLATED: Final = 1032
 """Deflate makes bytes at most this many times smaller (zlib's technical notes)."""
 _LARGE_TEMPORARY: Final = Path("/var/tmp")  # noqa: S108 - the file has no name: nobody can lie in wait for it
 """Where large temporary files go (file-hierarchy(7)): /tmp may be kept in memory."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Voxels:
@@ -217,7 +217,8 @@ def _told(needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         room = f"reading this file needs {needed / 2**20:.0f} MiB of temporary space"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise OutputError("disk-full", f"{room}, which the disk lacks; free it") from error
-        reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
-        raise OutputError("output-not-writable", f"{room}, and failed ({reason}); check the disk") from error
+        raise OutputError(
+            "output-not-writable", f"{room}, and failed ({reason(error)}); check the disk"
+        ) from error

@@ -11,14 +11,12 @@ takes; nothing is under the output's name before that. Not for clinical use, as 
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +25,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bedside.errors import OutputError
+from bedside.disk import told
 from bedside.nifti.checksum import Appender
 from bedside.nifti.header import VERSION_1
 from bedside.nifti.layout import Layout
@@ -63,7 +61,6 @@ _SCANNER: Final = 1
 _MILLIMETRES: Final = 2
 _ORTHOGONAL: Final = 1e-4
 """Largest cosine between axes that a rotation may stand for: 0.05 mm over half a metre."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class NiftiWriter:
@@ -134,7 +131,7 @@ class NiftiWriter:
             _checked_labels(values) if self._kind == "labels" else _quantised(values)
         )
         crc, data = _deflate(np.ascontiguousarray(stored))
-        with self._lock, _told():
+        with self._lock, told():
             self._spool.seek(self._end)
             self._spool.write(data)
             self._pieces[self._layout.stored_index(index, slices)] = _Piece(crc, self._end, len(data))
@@ -274,19 +271,3 @@ def _deflate(values: npt.NDArray[np.uint8]) -> tuple[int, bytes]:
     """CRC-32, and whole blocks of deflate that refer to nothing before them and are not the last."""
     engine = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return zlib.crc32(values.data), engine.compress(values.data) + engine.flush(zlib.Z_FULL_FLUSH)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
-        if error.errno in _FULL:
-            raise OutputError(
-                "disk-full", f"the output can't be written ({reason}); free space or write elsewhere"
-            ) from error
-        raise OutputError(
-            "output-not-writable",
-            f"the output can't be written ({reason}); give a folder that exists and that you may write to",
-        ) from error

@@ -20,8 +20,9 @@ from threading import Lock
 from types import TracebackType
 from typing import Final
 
+from bedside.disk import told
 from bedside.errors import OutputError
-from bedside.results.files import prepare_folder, sync_folder, told
+from bedside.results.files import prepare_folder, sync_folder
 
 __all__ = ["Audit"]
 

@@ -25,10 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Final
 
+from bedside.disk import told
 from bedside.errors import NodeError
 from bedside.node.entries import Arrival, Study
 from bedside.node.traits import Labels
-from bedside.results.files import prepare_folder, sync_folder, told
+from bedside.results.files import prepare_folder, sync_folder
 
 __all__ = ["QUEUE", "Spool", "remove"]
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedside.disk import FULL
 from bedside.errors import InputError, OutputError, RefusedError
 from bedside.node.config import Watch
 from bedside.node.intake import FOLDER, Intake
 from bedside.node.spool import Spool
 from bedside.node.wholeness import judge_pixels
-from bedside.results.files import FULL
 
 __all__ = ["Watcher"]
 

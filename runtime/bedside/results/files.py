@@ -8,14 +8,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
+from bedside.disk import told
 from bedside.errors import OutputError
 
-__all__ = ["atomic", "checked", "prepare_folder", "sync_folder", "told", "write_bytes"]
-
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""No space, no quota, and over the file size that the system or its limits allow."""
+__all__ = ["atomic", "checked", "prepare_folder", "sync_folder", "write_bytes"]
 
 
 @contextmanager
@@ -72,25 +70,6 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
         finally:
             trial.unlink(missing_ok=True)
     return folder
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn an OSError into the OutputError that says what to do, without the file's name."""
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
-        if error.errno in FULL:
-            raise OutputError(
-                "disk-full", f"the output can't be written ({reason}); free space or write elsewhere"
-            ) from error
-        raise OutputError(
-            "output-not-writable",
-            f"the output can't be written ({reason}); give a folder that exists and that you may write to",
-        ) from error
 
 
 def checked(path: str | os.PathLike[str]) -> Path:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+from bedside.disk import told
 from bedside.errors import OutputError
-from bedside.results.files import checked, sync_folder, told
+from bedside.results.files import checked, sync_folder
 from bedside.severity import SCHEMA, SeverityResult
 from bedside.tables import json_line
 

@@ -6,14 +6,12 @@ serves the one key that it was made for.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +19,8 @@ from typing import Final
 import platformdirs
 
 from bedside.contract import Stored
-from bedside.errors import BackendError, OutputError
+from bedside.disk import CACHE, reason, told
+from bedside.errors import BackendError
 from bedside.tuning.candidates import Candidate
 from bedside.tuning.key import PlanKey
 from bedside.tuning.plan import ENGINES, MAX_PLAN_BYTES, Plan, Planned, decode, encode
@@ -32,7 +31,6 @@ MAX_PLANS: Final = 256
 """Most other plans of one bundle that are looked at to say why none of them serves."""
 _BLOCK: Final = 1 << 20
 """Bytes that are hashed at once."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No space, no quota, and over the file size that the system or its limits allow."""
 _BUILT: Final = frozenset({".engine", ".blob"})
 """Endings of what an engine runs from, as the leaves name it. What else they keep only shortens a start or a build and
@@ -87,7 +85,7 @@ class Plans:
             exists = path.exists()
             others = list(path.parent.glob(f"{key.bundle[:_DIGITS]}-*.json"))
         except OSError as error:
-            return Found(None, (Rejected(path.name, (f"the cache can't be read ({_reason(error)})",)),))
+            return Found(None, (Rejected(path.name, (f"the cache can't be read ({reason(error)})",)),))
         own = _read(path, key) if exists else None
         if isinstance(own, Plan):
             return Found(own)
@@ -111,7 +109,7 @@ class Plans:
         """
         path = self.path(plan.key)
         before = self._folders()
-        with _told():
+        with told(CACHE):
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.parent / f".bedside-{secrets.token_hex(8)}.part"
             try:
@@ -132,7 +130,7 @@ class Plans:
             OutputError: ``cache-not-writable``.
         """
         before = self._folders()
-        with _told():
+        with told(CACHE):
             self.path(key).unlink(missing_ok=True)
         self._clear(before)
 
@@ -144,7 +142,7 @@ class Plans:
         """
         name = f"{candidate.slug}-{secrets.token_hex(4)}"
         folder = self.folder.absolute() / ENGINES / key.digest[:_DIGITS] / name
-        with _told():
+        with told(CACHE):
             folder.mkdir(parents=True)
         return folder
 
@@ -176,7 +174,7 @@ class Plans:
         """
         if folder is None:
             return "", {}
-        with _told():
+        with told(CACHE):
             files = {
                 str(path.relative_to(folder)): _weigh(path)
                 for path in sorted(folder.rglob("*"))
@@ -230,31 +228,6 @@ def _distance(rejected: Rejected) -> int:
     return len(rejected.reasons)
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn an OSError into the OutputError that says what to do.
-
-    Raises:
-        OutputError: ``cache-not-writable``; ``disk-full``.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise OutputError(
-                "disk-full",
-                f"the cache can't be written ({_reason(error)}); free space, or give another folder with --cache",
-            ) from error
-        raise OutputError(
-            "cache-not-writable",
-            f"the cache can't be written ({_reason(error)}); give a folder that you may write to with --cache",
-        ) from error
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else "an I/O error"
-
-
 def _weigh(path: Path) -> Stored:
     """Size and hash of a file."""
     digest = hashlib.sha256()
@@ -277,7 +250,7 @@ def _read(path: Path, key: PlanKey) -> Plan | Rejected:
     try:
         plan = decode(_load(path))
     except OSError as error:
-        return Rejected(path.name, (f"it can't be read ({_reason(error)})",))
+        return Rejected(path.name, (f"it can't be read ({reason(error)})",))
     except ValueError as error:
         return Rejected(path.name, (f"it is not a whole plan ({' '.join(str(error).split())[:200]})",))
     differences = tuple(plan.key.differences(key))

@@ -5,20 +5,18 @@ A plan is code: who can write into the folder decides what runs. The hashes find
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from bedside.errors import OutputError
+from bedside.disk import CACHE, trouble
 
 __all__ = ["seal", "unseal"]
 
 SEAL: Final = "sealed.json"
 """Name of the file that has the hashes: name -> SHA-256."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def unseal(folder: Path) -> None:
@@ -38,7 +36,7 @@ def unseal(folder: Path) -> None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(1 << 16))
     except OSError as error:
-        raise _trouble(error) from error
+        raise trouble(error, CACHE) from error
 
 
 def seal(folder: Path) -> None:
@@ -54,7 +52,7 @@ def seal(folder: Path) -> None:
             part.write_text(json.dumps(files, indent=2), encoding="utf-8")
             part.replace(folder / SEAL)
     except OSError as error:
-        raise _trouble(error) from error
+        raise trouble(error, CACHE) from error
 
 
 def _read_seal(folder: Path) -> dict[str, str]:
@@ -71,14 +69,3 @@ def _hash_files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.iterdir())
         if path.is_file() and not path.name.startswith(SEAL)
     }
-
-
-def _trouble(error: OSError) -> OutputError:
-    if error.errno in _FULL:
-        return OutputError(
-            "disk-full", "no space left in the cache folder; free some, or give another with --cache"
-        )
-    return OutputError(
-        "cache-not-writable",
-        f"the cache folder can't be written ({error.strerror}); give one that can with --cache, or none",
-    )

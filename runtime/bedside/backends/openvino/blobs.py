@@ -6,7 +6,6 @@ file here begins with the SHA-256 of the rest.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -14,13 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bedside.errors import OutputError
+from bedside.disk import CACHE, trouble
 
 __all__ = ["Blobs"]
 
 _HASH_BYTES: Final = hashlib.sha256().digest_size
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What a system says that has no room left."""
 
 
 class Blobs:
@@ -62,14 +59,7 @@ class Blobs:
                     Path(name).unlink()
                 raise
         except OSError as error:
-            if error.errno in _FULL:
-                raise OutputError(
-                    "disk-full", "no space left in the cache folder; free some, or give another with --cache"
-                ) from error
-            raise OutputError(
-                "cache-not-writable",
-                f"the cache folder can't be written ({error.strerror}); give one that can with --cache, or none",
-            ) from error
+            raise trouble(error, CACHE) from error
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"

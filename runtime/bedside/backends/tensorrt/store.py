@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from bedside.backends.tensorrt.enginefile import MAX_HEADER, PREFIX, Header, Wanted, read_header, unpack
-from bedside.errors import BackendError, OutputError
+from bedside.disk import CACHE, reason, trouble
+from bedside.errors import BackendError
 
 __all__ = ["Store", "load", "name_engine"]
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SUFFIX: Final = ".engine"
 _DIGEST: Final = hashlib.sha256().digest_size
 
@@ -100,16 +99,7 @@ class Store:
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
-            if error.errno in _FULL:
-                raise OutputError(
-                    "disk-full",
-                    f"the built engine can't be kept ({reason}); free space or give another folder",
-                ) from error
-            raise OutputError(
-                "cache-not-writable",
-                f"the built engine can't be kept ({reason}); give a folder that you may write to",
-            ) from error
+            raise trouble(error, CACHE) from error
 
 
 def load(path: Path, wanted: Wanted) -> tuple[Header, bytes]:
@@ -121,9 +111,8 @@ def load(path: Path, wanted: Wanted) -> tuple[Header, bytes]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
         raise BackendError(
-            "engine-foreign", f"the built engine can't be read ({reason}); build it again here"
+            "engine-foreign", f"the built engine can't be read ({reason(error)}); build it again here"
         ) from error
     header, plan = unpack(data, wanted)
     return header, bytes(plan)

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from bedside.disk import told
 from bedside.errors import OutputError
-from bedside.results.files import atomic, prepare_folder, sync_folder, told
+from bedside.results.files import atomic, prepare_folder, sync_folder
 
 __all__ = ["FILES", "ResultFolder"]
 
