@@ -95,6 +95,20 @@ def test_engine_tells_in_what_it_ran_and_why_not_in_others(fake: Callable[..., N
     assert "providers in this build: CPU" in engine.text
 
 
+def test_engine_tells_apart_what_a_processor_lacks(fake: Callable[..., None]) -> None:
+    ran = Outcome(facts={"device": "CPU", "bundle": "one"})
+    lacks = {
+        name: Outcome(
+            f"this processor has no {number} arithmetic; ask for fp32 or int8", "engine-unsupported"
+        )
+        for name, number in {"bf16": "bfloat16", "fp16": "float16", "int8-bf16": "bfloat16"}.items()
+    }
+    fake({"openvino": {"version": "2026.4.1"}}, {"fp32": ran, "int8": ran, **lacks})
+    text = find("openvino").text
+    assert "; not bf16, int8-bf16: this processor has no bfloat16 arithmetic;" in text
+    assert "; not fp16: this processor has no float16 arithmetic" in text
+
+
 def test_engine_whose_every_run_fails_is_broken(fake: Callable[..., None]) -> None:
     failed = Outcome("it can't load the model", "engine-failed")
     fake({"openvino": {"version": "2026.4.1"}}, dict.fromkeys(PRECISIONS, failed))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Thread
@@ -21,6 +18,7 @@ import pytest
 from bedside.errors import BackendError, OutputError
 from bedside.node.audit import Audit
 from command_line import environment
+from hindered_writing import file_size_limit
 
 UID = "1.2.826.0.1.3680043.8.498.777"
 DAY_S = 86_400.0
@@ -215,24 +213,11 @@ def test_month_that_is_written_is_never_forgotten(tmp_path: Path) -> None:
         assert audit.expire() == 1
 
 
-@contextmanager
-def at_most(size: int) -> Iterator[None]:
-    """No file grows beyond ``size`` bytes, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-
-
 def test_full_disk_is_told_and_leaves_no_half_line(tmp_path: Path) -> None:
     with open_audit(tmp_path) as audit:
         audit.write("started")
         size = (tmp_path / "audit" / "audit-2026-11.jsonl").stat().st_size
-        with at_most(size + 20), pytest.raises(OutputError) as caught:
+        with file_size_limit(size + 20), pytest.raises(OutputError) as caught:
             audit.write("received", number=1)
         assert caught.value.code == "disk-full"
         audit.write("received", number=2)

@@ -2,24 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from bedside.errors import RefusedError
 from bedside.manifest import Tissue
 from bedside.opacification import Confusion, OpacificationResult, Range
 from bedside.provenance import BundleRef
 from bedside.radiograph import Finding
-from bedside.report import lettering
+from bedside.report import curve, montage, page
 from bedside.report.page import MARGIN, WIDTH, render
 from bedside.scan import Entry
 from made_scans import measured, phantom_scan, segmented, unsegmented
-
-Box = tuple[float, float, float, float]
-Written = list[tuple[str, Box, Image.Image]]
+from written_pages import Written, check_layout, note_lines
 
 PATTERNS = (
     "pure ground glass",
@@ -41,20 +37,7 @@ ELEVEN = (
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    """Every line that is written: its text, the box it takes, and the picture that it is written on."""
-    lines: Written = []
-    original = lettering.write
-
-    def noted(canvas: Image.Image, place: tuple[float, float], text: str, **style: Any) -> None:
-        box = lettering.font_of(style["size"]).getbbox(text, anchor=style.get("anchor", "la"))
-        x, y = place
-        if text:
-            lines.append((text, (x + box[0], y + box[1], x + box[2], y + box[3]), canvas))
-        original(canvas, place, text, **style)
-
-    for module in ("page", "montage", "curve"):
-        monkeypatch.setattr(f"bedside.report.{module}.write", noted)
-    return lines
+    return note_lines(monkeypatch, page, montage, curve)
 
 
 def eleven() -> OpacificationResult:
@@ -121,19 +104,7 @@ CASES: dict[str, Callable[[], OpacificationResult]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_is_clipped_none_meets_another_and_the_margin_is_free(name: str, written: Written) -> None:
-    drawn = render(CASES[name]())
-    assert drawn.dtype == np.uint8
-    assert drawn.shape[1:] == (WIDTH, 3)
-    frame = np.ones(drawn.shape[:2], bool)
-    frame[MARGIN - 2 : 2 - MARGIN, MARGIN - 2 : 2 - MARGIN] = False
-    assert (drawn[frame] == 0).all()
-    for number, (text, box, canvas) in enumerate(written):
-        assert min(box[:2]) >= -1, text
-        assert box[2] <= canvas.width + 1, text
-        assert box[3] <= canvas.height + 1, text
-        for other, place, where in written[:number]:
-            apart = box[2] <= place[0] or place[2] <= box[0] or box[3] <= place[1] or place[3] <= box[1]
-            assert apart or where is not canvas, (text, other)
+    check_layout(render(CASES[name]()), written, width=WIDTH, margin=MARGIN)
 
 
 def test_volumes_of_both_and_of_each_lung_are_told(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ from bedside.results.dicom.folder import FILES, ResultFolder
 from bedside.sample_ct import datasets
 from bedside.scan import Grid
 from command_line import draw, invoke
+from hindered_writing import file_size_limit
 from made_dicom import read, texts, write_xray, written
 from tiny_bundle import make_bundle
 from tiny_ct_bundle import make_ct_bundle
@@ -54,19 +52,6 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, dataset in enumerate(datasets(grid=grid)):
         dataset.save_as(folder / f"image-{number:03d}.dcm")
     return folder
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow over ``size`` bytes, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_several_studies_are_scored_and_each_keeps_its_own(bundle: Path, tmp_path: Path) -> None:

@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +25,10 @@ from bedside.results import (
     write_result_json,
 )
 from bedside.tables import volumes_header, volumes_row
+from hindered_writing import file_size_limit
 from made_scans import segmented, unsegmented
 
 REFUSED = unsegmented("ct", RefusedError("no-lungs", "there are no lungs in the scan; give a chest CT"))
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow over ``size`` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Names

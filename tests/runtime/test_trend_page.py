@@ -4,43 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from bedside.provenance import NOTICE, BundleRef
-from bedside.report import lettering
 from bedside.trend import Request, Trend, follow_up, page, panel
 from bedside.trend.courses import Course
 from bedside.trend.moments import parse_moment
 from bedside.trend.page import MARGIN, WIDTH, render
 from bedside.trend.panel import MARKERS, draw_panel
 from followed import OWN, PEOPLE, ct, followed, unknown, x_ray
+from written_pages import Written, check_layout, note_lines
 
-Written = list[tuple[str, tuple[float, float, float, float], Image.Image]]
 SIZE = (480, 752)
 CANARY = "CANARY-7731"
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    """Every line that is written: its text, the box it takes, and the picture that it is written on."""
-    lines: Written = []
-    original = lettering.write
-
-    def noted(canvas: Image.Image, place: tuple[float, float], text: str, **style: Any) -> None:
-        box = lettering.font_of(style["size"]).getbbox(text, anchor=style.get("anchor", "la"))
-        x, y = place
-        if text:
-            lines.append((text, (x + box[0], y + box[1], x + box[2], y + box[3]), canvas))
-        original(canvas, place, text, **style)
-
-    for module in (page, panel):
-        monkeypatch.setattr(module, "write", noted)
-    return lines
+    return note_lines(monkeypatch, page, panel)
 
 
 def both_kinds() -> Trend:
@@ -77,19 +61,7 @@ CASES: dict[str, Callable[[], Trend]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_is_clipped_none_meets_another_and_the_margin_is_free(name: str, written: Written) -> None:
-    drawn = render(CASES[name]())
-    assert drawn.dtype == np.uint8
-    assert drawn.shape[1:] == (WIDTH, 3)
-    frame = np.ones(drawn.shape[:2], bool)
-    frame[MARGIN - 2 : 2 - MARGIN, MARGIN - 2 : 2 - MARGIN] = False
-    assert (drawn[frame] == 0).all()
-    for number, (text, box, canvas) in enumerate(written):
-        assert min(box[:2]) >= -1, text
-        assert box[2] <= canvas.width + 1, text
-        assert box[3] <= canvas.height + 1, text
-        for other, place, where in written[:number]:
-            apart = box[2] <= place[0] or place[2] <= box[0] or box[3] <= place[1] or place[3] <= box[1]
-            assert apart or where is not canvas, (text, other)
+    check_layout(render(CASES[name]()), written, width=WIDTH, margin=MARGIN)
 
 
 def test_page_says_that_it_is_not_for_clinical_use_and_whose_answer_it_is(written: Written) -> None:

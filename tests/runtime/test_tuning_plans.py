@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,32 +14,10 @@ from bedside.errors import OutputError
 from bedside.tuning import Plans, default_cache
 from bedside.tuning.key import canonical
 from bedside.tuning.plan import decode, encode
+from hindered_writing import file_size_limit, without_privilege
 from made_plans import FULL, KEY, OTHERS, PLAN, files_in
 
 NOBODY = 65534
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file grow, as a full disk does; the kernel says EFBIG."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def without_privilege() -> Iterator[None]:
-    """Be nobody for a while, where the tests run as root, whom no permission stops."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 # Reading and writing
@@ -219,7 +193,7 @@ def test_read_only_cache_is_told(tmp_path: Path) -> None:
 def test_full_disk_is_told_and_leaves_the_plan_before(tmp_path: Path) -> None:
     plans = Plans(tmp_path)
     plans.write(PLAN)
-    with full_disk(), pytest.raises(OutputError) as caught:
+    with file_size_limit(10), pytest.raises(OutputError) as caught:
         plans.write(replace(PLAN, ranking=(FULL,)))
     assert caught.value.code == "disk-full"
     assert plans.find(KEY).plan == PLAN
