@@ -1,6 +1,7 @@
 """Which few nodes have to stay float32 for the whole to stay inside its tolerance: found by trying.
 
 find_islands   the search
+Aim            what it looks for, and how long
 Islands        what it found, and what it tried
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["GROUPS", "NEAR", "TRIALS", "Islands", "find_islands"]
+__all__ = ["GROUPS", "NEAR", "TRIALS", "Aim", "Islands", "find_islands"]
 
 GROUPS: Final = 24
 """Groups of neighbours that the nodes are first tried in: a stage of a network, or a block."""
@@ -25,6 +26,22 @@ others', at the price of running nearly all in float32, once for each group."""
 Difference = Callable[[frozenset[str]], float]
 """Nodes that stay float32 -> the difference from the reference, in parts of what is allowed; infinite where an
 answer is not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a search looks for, and how long."""
+
+    margin: float = 1.0
+    """Share of what is allowed that it aims at, for what it does not see."""
+    enough: float = 1.0
+    """There is no search where all in the low precision is no farther off, in parts of what is allowed: an island costs
+    time on every picture, and the comparison on other pictures comes after this one."""
+    beginnings: bool = False
+    """Take the shortest beginning of the graph that does, if less than half of it does: an engine runs that as a
+    network of its own, where single nodes cost it a conversion each."""
+    most: int = TRIALS
+    """Most trials; with 1 there is no search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +93,7 @@ def find_islands(
     candidates: Sequence[str],
     *,
     required: frozenset[str] = frozenset(),
-    margin: float = 1.0,
-    beginnings: bool = False,
-    most: int = TRIALS,
+    aim: Aim = Aim(),
 ) -> Islands:
     """Look for a small set of nodes that, kept in float32, bring the difference to 1 or less.
 
@@ -91,27 +106,24 @@ def find_islands(
         difference: Tries a set; slow.
         candidates: Names of nodes, in the graph's order.
         required: Nodes that stay float32 in any case.
-        margin: Share of what is allowed that a search aims at, for what it does not see. There is none where all
-            in the low precision is inside what is allowed: an island costs time on every picture, and the comparison
-            on other pictures comes after this one.
-        beginnings: Take the shortest beginning of the graph that does, if less than half of it does: an engine runs
-            that as a network of its own, where single nodes cost it a conversion each.
-        most: Most trials; with 1 there is no search.
+        aim: What is looked for, and how long.
 
     Returns:
         The best set; `Islands.found` says whether it does.
     """
-    trials = _Trials(difference, most, margin)
+    trials = _Trials(difference, aim.most, aim.margin)
     everything = frozenset(candidates) | required
     without = trials.ask(required)
     best = required
-    if without > 1 and most > 1:
+    if without > aim.enough and aim.most > 1:
         best = everything
         try:
-            beginning = _search_beginnings(trials, candidates, required) if beginnings else None
+            beginning = _search_beginnings(trials, candidates, required) if aim.beginnings else None
             best = beginning or _search(trials, list(candidates), required)
         except _Out:
-            fitting = [kept for kept, value in trials.known.items() if value <= margin and kept >= required]
+            fitting = [
+                kept for kept, value in trials.known.items() if value <= aim.margin and kept >= required
+            ]
             best = min(fitting, key=len, default=min(trials.known, key=lambda kept: trials.known[kept]))
     order = {name: place for place, name in enumerate(candidates)}
     nodes = sorted(best, key=lambda name: order.get(name, -1))

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +22,7 @@ from bedside_export.errors import ExportError
 from bedside_export.precision.gauge import Reference, ask, measure
 from bedside_export.precision.graph import find_candidates, find_layers, parse, restore, serialise
 from bedside_export.precision.half import to_half
-from bedside_export.precision.islands import TRIALS, Islands, find_islands
+from bedside_export.precision.islands import TRIALS, Aim, Islands, find_islands
 from bedside_export.precision.material import Material, split
 from bedside_export.precision.quantisation import CALIBRATIONS, Calibration, quantise
 from bedside_export.precision.ranges import find_unfit, measure_ranges
@@ -87,11 +86,7 @@ class Bench:
     """The precision of each trial so far."""
 
     def difference(self, contents: Contents, backend: str, precision: str) -> float:
-        """Of an engine on the searched and the golden inputs, in parts of what is allowed; the greatest."""
-        return max(self.shares(contents, backend, precision))
-
-    def shares(self, contents: Contents, backend: str, precision: str) -> tuple[float, ...]:
-        """As `difference`: of each thing that the bundle answers, and of each golden output."""
+        """Of an engine on the searched and the golden inputs, in parts of what is allowed."""
         self.tried.append(precision)
         if len(self.tried) % _TELL == 0:
             self.say(f"tried {len(self.tried)} times what stays float32")
@@ -101,9 +96,9 @@ class Bench:
                 gaps = measure(bundle.manifest, engine, self.reference, bundle.manifest.tolerance(precision))
                 verdict = verify_golden(bundle, engine)
         except BackendError:
-            return (math.inf,)
+            return math.inf
         golden = [each.difference / each.tolerance for each in verdict.agreements]
-        return (*(gap.share for gap in gaps), *golden)
+        return max([*(gap.share for gap in gaps), *golden])
 
     def engine_for(self, contents: Contents, precision: str) -> str | None:
         """The engine that a search measures on; None where none runs here."""
@@ -131,9 +126,7 @@ def _make_bf16(bench: Bench, contents: Contents) -> Contents:
     islands = find_islands(
         difference,
         candidates,
-        margin=bench.options.margins["bf16"],
-        beginnings=True,
-        most=bench.options.trials,
+        aim=Aim(bench.options.margins["bf16"], beginnings=True, most=bench.options.trials),
     )
     _note(bench, "bf16", backend, islands)
     return contents.with_nodes("bf16", islands.nodes)
@@ -161,8 +154,7 @@ def _make_fp16(bench: Bench, contents: Contents) -> Contents:
         lambda kept: bench.difference(build(kept), backend, "fp16"),
         find_candidates(model),
         required=required,
-        margin=bench.options.margins["fp16"],
-        most=bench.options.trials,
+        aim=Aim(bench.options.margins["fp16"], most=bench.options.trials),
     )
     reasons |= dict.fromkeys(set(islands.nodes) - required, "without it the answer leaves its tolerance")
     _note(bench, "fp16", backend, islands, {name: reasons[name] for name in islands.nodes})
@@ -182,11 +174,12 @@ def _make_int8(bench: Bench, contents: Contents) -> Contents:
 
     made = build(frozenset())
     layers = find_layers(model)
+    # no nearer than that: on the pictures that ranges were taken from an answer is at its best
+    margin = bench.options.margins["int8"]
     islands = find_islands(
         lambda kept: bench.difference(build(kept), backend, "int8"),
         layers,
-        margin=bench.options.margins["int8"],
-        most=bench.options.trials,
+        aim=Aim(margin, enough=margin, most=bench.options.trials),
     )
     if 0 < len(islands.nodes) < len(layers):
         made = build(frozenset(islands.nodes))
@@ -202,7 +195,7 @@ def _make_int8(bench: Bench, contents: Contents) -> Contents:
     _note(bench, "int8", backend, islands)
     bench.notes["int8"] |= {
         "ranges": str(best),
-        "mean_share_of_tolerance_by_ranges": {str(each): _finite(share) for each, share in shares.items()},
+        "share_of_tolerance_by_ranges": {str(each): _finite(share) for each, share in shares.items()},
     }
     return made
 
@@ -210,10 +203,7 @@ def _make_int8(bench: Bench, contents: Contents) -> Contents:
 def _try_calibrations(
     bench: Bench, contents: Contents, model: onnx.ModelProto
 ) -> tuple[str, dict[Calibration, float]]:
-    """The engine that int8 is measured on, and how far each calibration is off on pictures that it did not see.
-
-    In the mean over all that is answered: the worst of them may be a tissue of few voxels, where it is chance.
-    """
+    """The engine that int8 is measured on, and how far each calibration is off on pictures that it did not see."""
     seen, unseen = split(bench.calibration)
     with open_engine(stage(contents, bench.folder), *ENGINES[0]) as engine:
         reference = ask(contents.manifest, engine, unseen.spread(SEARCH_IMAGES))
@@ -227,7 +217,7 @@ def _try_calibrations(
             raise ExportError(
                 "no engine here runs int8, so what it costs can't be measured; install openvino"
             )
-        shares[calibration] = fmean(replace(bench, reference=reference).shares(made, backend, "int8"))
+        shares[calibration] = replace(bench, reference=reference).difference(made, backend, "int8")
     if backend is None:
         raise ValueError("there is no calibration to try")
     return backend, shares

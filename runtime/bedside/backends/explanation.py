@@ -1,13 +1,15 @@
-"""What an engine's library says of a model that it can't take, in one line."""
+"""What an engine's library says of a model that it can't take, and a system of a cache, in one line."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
+from bedside.disk import CACHE, trouble
+from bedside.errors import OutputError
 from bedside.onnxfile import OnnxFile
 
-__all__ = ["explain", "shorten"]
+__all__ = ["explain", "explain_cache", "shorten"]
 
 _LONGEST: Final = 200
 """Most characters of a library's own words."""
@@ -38,3 +40,8 @@ def explain(error: Exception, onnx: OnnxFile) -> str:
 def shorten(error: Exception) -> str:
     """What an error of a library says, on one line."""
     return " ".join(_NOISE.sub("", str(error)).split())[:_LONGEST] or type(error).__name__
+
+
+def explain_cache(error: OSError) -> OutputError:
+    """What to raise where something compiled can't be kept: ``disk-full`` or ``cache-not-writable``."""
+    return trouble(error, CACHE)

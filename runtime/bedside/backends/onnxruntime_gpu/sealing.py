@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bedside.disk import CACHE, trouble
+from bedside.backends.explanation import explain_cache
 
 __all__ = ["seal", "unseal"]
 
@@ -36,7 +36,7 @@ def unseal(folder: Path) -> None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(1 << 16))
     except OSError as error:
-        raise trouble(error, CACHE) from error
+        raise explain_cache(error) from error
 
 
 def seal(folder: Path) -> None:
@@ -52,7 +52,7 @@ def seal(folder: Path) -> None:
             part.write_text(json.dumps(files, indent=2), encoding="utf-8")
             part.replace(folder / SEAL)
     except OSError as error:
-        raise trouble(error, CACHE) from error
+        raise explain_cache(error) from error
 
 
 def _read_seal(folder: Path) -> dict[str, str]:

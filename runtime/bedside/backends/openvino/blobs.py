@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bedside.disk import CACHE, trouble
+from bedside.backends.explanation import explain_cache
 
 __all__ = ["Blobs"]
 
@@ -59,7 +59,7 @@ class Blobs:
                     Path(name).unlink()
                 raise
         except OSError as error:
-            raise trouble(error, CACHE) from error
+            raise explain_cache(error) from error
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from bedside.backends.explanation import explain_cache
 from bedside.backends.tensorrt.enginefile import MAX_HEADER, PREFIX, Header, Wanted, read_header, unpack
-from bedside.disk import CACHE, reason, trouble
 from bedside.errors import BackendError
 
 __all__ = ["Store", "load", "name_engine"]
@@ -99,7 +99,7 @@ class Store:
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            raise trouble(error, CACHE) from error
+            raise explain_cache(error) from error
 
 
 def load(path: Path, wanted: Wanted) -> tuple[Header, bytes]:
@@ -111,8 +111,9 @@ def load(path: Path, wanted: Wanted) -> tuple[Header, bytes]:
     try:
         data = path.read_bytes()
     except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else "an I/O error"
         raise BackendError(
-            "engine-foreign", f"the built engine can't be read ({reason(error)}); build it again here"
+            "engine-foreign", f"the built engine can't be read ({reason}); build it again here"
         ) from error
     header, plan = unpack(data, wanted)
     return header, bytes(plan)
