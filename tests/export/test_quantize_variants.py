@@ -1,30 +1,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from PIL import Image
 
-from bedside.backends import FakeBackend, open_backend
+from bedside.backends import Backend, FakeBackend, open_backend
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, BundleError
 from bedside.fitness import doubt_engine
+from bedside.manifest import Manifest
 from bedside.verification import verify_golden
 from bedside_export.errors import ExportError, ParityError
 from bedside_export.heads import published_head
 from bedside_export.models import Classifier, SeverityDenseNet
-from bedside_export.precision import variants, workbench
-from bedside_export.precision.gauge import ask, check_finite, measure
+from bedside_export.precision import makers, variants, workbench
+from bedside_export.precision.gauge import Reference, ask, check_finite, measure
 from bedside_export.precision.graph import find_layers, parse
 from bedside_export.precision.material import Material, make_material, split
 from bedside_export.precision.process import write_quantised
-from bedside_export.precision.quantisation import CALIBRATIONS
+from bedside_export.precision.quantisation import CALIBRATIONS, quantise
 from bedside_export.precision.report import EngineTrial
 from bedside_export.precision.variants import Options, Quantised, add_precisions
 from bedside_export.precision.workbench import Contents, stage
@@ -166,6 +169,32 @@ def test_the_report_says_which_ranges_were_tried_and_taken(quantised: Quantised)
     assert list(tried) == [str(calibration) for calibration in CALIBRATIONS]
     assert made["ranges"] == min(tried, key=tried.__getitem__)
     assert len(set(tried.values())) > 1
+
+
+def test_int8_is_judged_on_pictures_that_its_ranges_were_not_taken_from(
+    bundle: Bundle, halves: tuple[Material, Material], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated: list[set[bytes]] = []
+    judged: list[set[bytes]] = []
+
+    def noted(model: onnx.ModelProto, images: Sequence[Pictures], **how: Any) -> onnx.ModelProto:
+        calibrated.append({image.tobytes() for image in images})
+        return quantise(model, images, **how)
+
+    def measured(manifest: Manifest, engine: Backend, reference: Reference, limits: dict[str, float]) -> Any:
+        judged.append({image.tobytes() for image in reference.material.images})
+        return measure(manifest, engine, reference, limits)
+
+    monkeypatch.setattr(
+        makers, "quantise", lambda model, images, _keep=(), **how: noted(model, images, **how)
+    )
+    monkeypatch.setattr(makers, "measure", measured)
+    add_precisions(bundle, *halves, Options(("int8",), trials=1))
+    *tried, last = calibrated
+    assert [len(images) for images in tried] == [20] * len(CALIBRATIONS)
+    assert len(last) == 40
+    assert len(judged) == len(CALIBRATIONS) + 1  # each way, and where the search begins
+    assert set().union(*tried).isdisjoint(set().union(*judged))
 
 
 def test_a_reference_that_fails_leaves_no_bundle(quantised: Quantised, tmp_path: Path) -> None:

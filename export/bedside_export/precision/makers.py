@@ -24,7 +24,7 @@ from bedside_export.precision.graph import find_candidates, find_layers, parse, 
 from bedside_export.precision.half import to_half
 from bedside_export.precision.islands import TRIALS, Aim, Islands, find_islands
 from bedside_export.precision.material import Material, split
-from bedside_export.precision.quantisation import CALIBRATIONS, Calibration, quantise
+from bedside_export.precision.quantisation import CALIBRATIONS, quantise
 from bedside_export.precision.ranges import find_unfit, measure_ranges
 from bedside_export.precision.workbench import ENGINES, Contents, open_engine, stage
 
@@ -162,65 +162,60 @@ def _make_fp16(bench: Bench, contents: Contents) -> Contents:
 
 
 def _make_int8(bench: Bench, contents: Contents) -> Contents:
+    """Choose ranges, and layers that stay float32, by one half of the pictures; then calibrate on all.
+
+    Ranges are taken from the other half: on what it was calibrated on, a network's answers are at their best.
+    """
     model = parse(contents.files[contents.manifest.models["fp32"]])
-    images = bench.calibration.images
-    backend, shares = _try_calibrations(bench, contents, model)
-    best = min(shares, key=lambda calibration: shares[calibration])
-    bench.say(f"calibrating on {len(images)} inputs: {best}")
-    quantised = quantise(model, images, calibration=best)
-
-    def build(kept: frozenset[str]) -> Contents:
-        return contents.with_model("int8", serialise(restore(quantised, model, kept)))
-
-    made = build(frozenset())
-    layers = find_layers(model)
-    # no nearer than that: on the pictures that ranges were taken from an answer is at its best
-    margin = bench.options.margins["int8"]
-    islands = find_islands(
-        lambda kept: bench.difference(build(kept), backend, "int8"),
-        layers,
-        aim=Aim(margin, enough=margin, most=bench.options.trials),
-    )
-    if 0 < len(islands.nodes) < len(layers):
-        made = build(frozenset(islands.nodes))
-        bench.say(f"calibrating again, with {len(islands.nodes)} of {len(layers)} layers in float32")
-        again = contents.with_model(
-            "int8", serialise(quantise(model, images, islands.nodes, calibration=best))
-        )
-        difference = bench.difference(again, backend, "int8")
-        if (
-            difference < islands.difference
-        ):  # biases that fit what is quantised now; mostly, and not always, better
-            made, islands = again, replace(islands, difference=difference)
-    _note(bench, "int8", backend, islands)
-    bench.notes["int8"] |= {
-        "ranges": str(best),
-        "share_of_tolerance_by_ranges": {str(each): _finite(share) for each, share in shares.items()},
-    }
-    return made
-
-
-def _try_calibrations(
-    bench: Bench, contents: Contents, model: onnx.ModelProto
-) -> tuple[str, dict[Calibration, float]]:
-    """The engine that int8 is measured on, and how far each calibration is off on pictures that it did not see."""
     seen, unseen = split(bench.calibration)
     with open_engine(stage(contents, bench.folder), *ENGINES[0]) as engine:
         reference = ask(contents.manifest, engine, unseen.spread(SEARCH_IMAGES))
+    judge = replace(bench, reference=reference)
+
+    def hold(quantised: onnx.ModelProto) -> Contents:
+        return contents.with_model("int8", serialise(quantised))
+
     backend: str | None = None
-    shares = {}
+    shares, halves = {}, {}
     for calibration in CALIBRATIONS:
         bench.say(f"calibrating on {len(seen)} inputs, to compare ways: {calibration}")
-        made = contents.with_model("int8", serialise(quantise(model, seen.images, calibration=calibration)))
-        backend = backend or bench.engine_for(made, "int8")
+        halves[calibration] = quantise(model, seen.images, calibration=calibration)
+        backend = backend or bench.engine_for(hold(halves[calibration]), "int8")
         if backend is None:
             raise ExportError(
                 "no engine here runs int8, so what it costs can't be measured; install openvino"
             )
-        shares[calibration] = replace(bench, reference=reference).difference(made, backend, "int8")
-    if backend is None:
-        raise ValueError("there is no calibration to try")
-    return backend, shares
+        shares[calibration] = judge.difference(hold(halves[calibration]), backend, "int8")
+    best = min(shares, key=lambda calibration: shares[calibration])
+
+    def difference(quantised: onnx.ModelProto) -> float:
+        return judge.difference(hold(quantised), str(backend), "int8")
+
+    layers = find_layers(model)
+    margin = bench.options.margins["int8"]
+    islands = find_islands(
+        lambda kept: difference(restore(halves[best], model, kept)),
+        layers,
+        aim=Aim(margin, enough=margin, most=bench.options.trials),
+    )
+    kept = islands.nodes
+    anew = False
+    if 0 < len(kept) < len(layers):
+        bench.say(f"calibrating again, with {len(kept)} of {len(layers)} layers in float32")
+        again = difference(quantise(model, seen.images, kept, calibration=best))
+        anew = (
+            again < islands.difference
+        )  # biases that fit what is quantised now; mostly, and not always, better
+        islands = replace(islands, difference=min(again, islands.difference))
+    images = bench.calibration.images
+    bench.say(f"calibrating on {len(images)} inputs: {best}")
+    made = quantise(model, images, kept if anew else (), calibration=best)
+    _note(bench, "int8", str(backend), islands)
+    bench.notes["int8"] |= {
+        "ranges": str(best),
+        "share_of_tolerance_by_ranges": {str(each): _finite(share) for each, share in shares.items()},
+    }
+    return hold(made if anew else restore(made, model, frozenset(kept)))
 
 
 def _note(
