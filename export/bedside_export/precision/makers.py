@@ -203,9 +203,7 @@ def _make_int8(bench: Bench, contents: Contents) -> Contents:
     if 0 < len(kept) < len(layers):
         bench.say(f"calibrating again, with {len(kept)} of {len(layers)} layers in float32")
         again = difference(quantise(model, seen.images, kept, calibration=best))
-        anew = (
-            again < islands.difference
-        )  # biases that fit what is quantised now; mostly, and not always, better
+        anew = again < islands.difference  # its biases fit what is quantised; mostly, not always, better
         islands = replace(islands, difference=min(again, islands.difference))
     images = bench.calibration.images
     bench.say(f"calibrating on {len(images)} inputs: {best}")
