@@ -14,7 +14,7 @@ REFERENCE: Final = "pytorch fp32"
 TARGETS: Final = {"fp32": 2.0, "half": 12.0, "int8": 18.0}
 """Kind -> how many times faster than PyTorch eager it is to be, end to end, on a machine with AMX."""
 TARGETS_WITHOUT_AMX: Final = {"fp32": 2.0, "int8": 3.5}
-"""The same where the instruction sets are capped."""
+"""The same where the processor has no AMX, or the instruction sets are capped below it."""
 STAGES: Final = ("open", "plan", "read", "preprocess", "inference", "measure", "write", "interpret")
 """open: headers and probes; plan: the engine's warm-up on a scan's tile; inference: with the blending of tiles."""
 
@@ -67,7 +67,8 @@ def show(report: dict[str, Any]) -> None:
     click.echo(
         "ratios, inference: " + ", ".join(f"{k} {v:.2f}" for k, v in report["ratios_inference"].items())
     )
-    targets = TARGETS_WITHOUT_AMX if report["isa"] else TARGETS
+    has_amx = "amx_tile" in machine["flags"] and not report["isa"]
+    targets = TARGETS if has_amx else TARGETS_WITHOUT_AMX
     for kind, ratio in report["ratios"].items():
         if ratio is None:
             click.echo(f"{kind}: none of its engines is here and inside its tolerance")

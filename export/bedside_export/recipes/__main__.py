@@ -11,14 +11,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 
 from bedside.bundle import Bundle
+from bedside.errors import BedsideError
+from bedside_export.errors import ExportError
 from bedside_export.recipes.ct import bundle as ct_bundle
+from bedside_export.recipes.ct import data as ct_data
 from bedside_export.recipes.ct import opacity
 from bedside_export.recipes.cxr import bundle as cxr_bundle
+from bedside_export.recipes.cxr import data as cxr_data
 from bedside_export.recipes.cxr import intervals, repeatability, severity
 from bedside_export.recipes.cxr.card import NAME
 from bedside_export.recipes.cxr.quality import appearance
@@ -28,8 +33,20 @@ BUNDLE = "bundle"
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
+class _Recipes(click.Group):
+    """Recipes whose complaints of the data are a line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As `click.Group.invoke`."""
+        try:
+            return super().invoke(ctx)
+        except (cxr_data.DataError, ct_data.DataError, ExportError, BedsideError) as error:
+            raise click.ClickException(str(error)) from error
+
+
 @click.group(
-    help="Make a built-in bundle again, from the data folder to every precision. Not for clinical use."
+    cls=_Recipes,
+    help="Make a built-in bundle again, from the data folder to every precision. Not for clinical use.",
 )
 def main() -> None:
     """The command line of the module's text."""
@@ -45,6 +62,8 @@ def main() -> None:
 def cxr(data: Path, lung_masks: Path | None, others: Path | None, out: Path, threads: int) -> None:
     """Severity and quality network, their measurements, intervals, repeatability, and the bundle."""
     torch.set_num_threads(threads)
+    if others is not None:
+        appearance.collect(data, others, out)  # what is missing is told now, not hours later
     severity.evaluate(data, out, lung_masks=lung_masks)
     severity.train(data, out, lung_masks=lung_masks)
     if others is not None:

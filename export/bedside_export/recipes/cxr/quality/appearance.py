@@ -31,7 +31,7 @@ from bedside_export.recipes.cxr.quality.report import FRONTAL, HANDLED, PHANTOM,
 from bedside_export.recipes.cxr.quality.training import DETAIL, Recipe, shrink, train_network
 from bedside_export.recipes.cxr.quality.warp import MILD, PLAIN, SPOILS, show
 
-__all__ = ["METRICS", "WEIGHTS", "answer_fold", "evaluate", "train"]
+__all__ = ["METRICS", "WEIGHTS", "answer_fold", "collect", "evaluate", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ def evaluate(
         What was written to ``out/quality-metrics.json``; empty if not all folds are asked for.
     """
     recipe = recipe or Recipe()
-    out.mkdir(parents=True, exist_ok=True)
-    chests, others = _read(data, packages, out)
+    chests, others = collect(data, packages, out)
     networks = {
         fold: _fold_network(chests, others, out / f"fold-{fold}", recipe, fold=fold) for fold in folds
     }
@@ -157,14 +156,24 @@ def train(data: Path, packages: Path, out: Path, *, recipe: Recipe | None = None
     Returns:
         The weights.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    chests, others = _read(data, packages, out)
+    chests, others = collect(data, packages, out)
     network = train_network(chests, others, recipe or Recipe(), fold=-1)
     torch.save(network.state_dict(), out / WEIGHTS)
     return out / WEIGHTS
 
 
-def _read(data: Path, packages: Path, out: Path) -> tuple[Chests, Others]:
+def collect(data: Path, packages: Path, out: Path) -> tuple[Chests, Others]:
+    """All pictures, as the network sees them; read once, and kept in ``out`` for the next run.
+
+    Args:
+        data: As in `evaluate`.
+        packages: As in `evaluate`.
+        out: Folder, made if it is not there.
+
+    Raises:
+        DataError: A package is not there, or holds none of its pictures.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     chests, others = (out / name for name in KEPT)
     return read_chests(data, keep=chests), read_others(data, packages, keep=others)
 
