@@ -40,15 +40,15 @@ def try_engines(
         bundle: With the models to try.
         reference: What the reference engine answered to the inputs that are compared.
         extremes: Inputs ``(1, C, H, W)`` that no patient has: the answers must be finite.
-        say: Told of each trial.
+        say: Told before each trial.
     """
     models = bundle.manifest.models
     trials = []
     for backend, precision in ENGINES:
         stated = precision in bundle.manifest.tolerances or RUNS[precision] in ("fp16", "int8")
         if RUNS[precision] in models and stated:
+            say(f"trying {backend} {precision}")
             trials.append(_try_engine(bundle, (backend, precision), reference, extremes))
-            say(trials[-1].describe())
     return trials
 
 

@@ -91,7 +91,6 @@ def add_precisions(
             if precision in options.precisions:
                 say(f"making {precision}")
                 contents = MAKERS[precision](bench, contents)
-        say("trying every engine at every precision")
         trials = try_engines(stage(contents, folder), compared, extremes, say=say)
         left_out: list[str] = []
         for precision in ("fp16", "int8"):

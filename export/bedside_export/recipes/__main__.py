@@ -9,7 +9,6 @@ is the bundle that ships, or by how much its figures moved. Hours on two cores; 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from bedside_export.recipes.cxr import data as cxr_data
 from bedside_export.recipes.cxr import intervals, repeatability, severity
 from bedside_export.recipes.cxr.card import NAME
 from bedside_export.recipes.cxr.quality import appearance
+from bedside_export.recipes.progress import tell_progress
 from bedside_export.recipes.reproduction import reproduce
 
 BUNDLE = "bundle"
@@ -50,7 +50,7 @@ class _Recipes(click.Group):
 )
 def main() -> None:
     """The command line of the module's text."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
 
 
 @main.command(help="The chest X-ray bundle.")

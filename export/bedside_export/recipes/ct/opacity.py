@@ -45,6 +45,7 @@ from bedside_export.recipes.ct.lungs import CLASSES, LEFT_OPACITY, Labels, find_
 from bedside_export.recipes.ct.network import PIXEL_MM, STRIDE, WINDOW_HU, OpacityNetwork, build_network
 from bedside_export.recipes.ct.surroundings import find_surroundings
 from bedside_export.recipes.ct.training import Arrays, Recipe, train_network
+from bedside_export.recipes.progress import tell_progress
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ def _versions() -> dict[str, str]:
 @click.argument("command", type=click.Choice(["evaluate", "train", "check-lungs"]))
 def main(data: Path, out: Path | None, threads: int, cases: tuple[str, ...], command: str) -> None:
     """The command line of the module's text."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     if command == "check-lungs":

@@ -40,6 +40,7 @@ from bedside_export.recipes.ct.network import PIXEL_MM, STRIDE, to_input
 from bedside_export.recipes.ct.phantoms import PATTERNS, make_specimen
 from bedside_export.recipes.ct.soft import Read, SoftRecipe, build_started, train_soft
 from bedside_export.recipes.ct.soft_readers import Reader, majority, read_specimen
+from bedside_export.recipes.progress import tell_progress
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def read_folder(masks: Path, table: Path | None = None) -> dict[str, list[Read]]
 @click.option("--threads", default=2, show_default=True, help="Threads of the training.")
 def main(masks: Path | None, table: Path | None, out: Path, threads: int, *, phantoms: bool) -> None:
     """The command line of the module's text."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     if phantoms == (masks is not None):

@@ -50,6 +50,7 @@ from bedside_export.recipes.ct.trainer import (
     soft_loss,
     to_shares,
 )
+from bedside_export.recipes.progress import tell_progress
 
 log = logging.getLogger(__name__)
 
@@ -304,7 +305,7 @@ def main(
     masks: Path | None, table: Path | None, out: Path, tissues: str, threads: int, *, phantoms: bool
 ) -> None:
     """The command line of the module's text."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     if phantoms == (masks is not None):

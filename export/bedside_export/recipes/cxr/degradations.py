@@ -41,6 +41,7 @@ from bedside_export.recipes.cxr.network import SeverityNetwork
 from bedside_export.recipes.cxr.quality.network import CheckedNetwork, QualityNetwork
 from bedside_export.recipes.cxr.report import predictions_of
 from bedside_export.recipes.cxr.trials import AS_TAKEN, TABLE, Trial, write_trials
+from bedside_export.recipes.progress import tell_progress
 
 __all__ = ["DEGRADATIONS", "score_degraded"]
 
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of the networks")
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(given.threads)
     weights = {int(p.parent.name.split("-")[1]): p for p in given.measured.glob("split-*/network.pt")}
     if not weights:

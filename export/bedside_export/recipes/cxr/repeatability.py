@@ -45,6 +45,7 @@ from bedside_export.recipes.cxr.report import MAXIMA, SCORES
 from bedside_export.recipes.cxr.retake import Retake, retake
 from bedside_export.recipes.cxr.severity import predict
 from bedside_export.recipes.cxr.targets import input_square
+from bedside_export.recipes.progress import tell_progress
 from bedside_export.recipes.spread import measure_spread
 
 __all__ = [
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.repeats < 2:
         parser.error("--repeats must be 2 or more: a spread needs two")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(given.threads)
     found = measure(given.data, given.splits, repeats=given.repeats, seed=given.seed)
     (given.splits / FILE).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

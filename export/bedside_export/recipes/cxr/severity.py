@@ -41,6 +41,7 @@ from bedside_export.recipes.cxr.data import (
 from bedside_export.recipes.cxr.network import SeverityNetwork
 from bedside_export.recipes.cxr.targets import Arrays, read_arrays
 from bedside_export.recipes.cxr.training import Recipe, find_boxes, train_network
+from bedside_export.recipes.progress import tell_progress
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="splits of evaluate")
     parser.add_argument("command", choices=("evaluate", "train"))
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(given.threads)
     if given.command == "evaluate":
         evaluate(given.data, given.out, lung_masks=given.lung_masks, seeds=given.seeds)

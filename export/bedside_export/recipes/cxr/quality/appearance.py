@@ -30,6 +30,7 @@ from bedside_export.recipes.cxr.quality.network import POOL, QualityNetwork
 from bedside_export.recipes.cxr.quality.report import FRONTAL, HANDLED, PHANTOM, Answers, summarise
 from bedside_export.recipes.cxr.quality.training import DETAIL, Recipe, shrink, train_network
 from bedside_export.recipes.cxr.quality.warp import MILD, PLAIN, SPOILS, show
+from bedside_export.recipes.progress import tell_progress
 
 __all__ = ["METRICS", "WEIGHTS", "answer_fold", "collect", "evaluate", "train"]
 
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)), help="parts of evaluate")
     parser.add_argument("command", choices=("evaluate", "train"))
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tell_progress()
     torch.set_num_threads(given.threads)
     if given.command == "evaluate":
         evaluate(given.data, given.others, given.out, folds=given.folds)
