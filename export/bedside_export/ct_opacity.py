@@ -65,6 +65,8 @@ class Request:
     """Least share of a tile that neighbours have in common."""
     context: int = 0
     """Neighbouring slices to each side that go in as channels."""
+    context_mm: float = 0.0
+    """As `bedside.contract.Tiling.context_mm`."""
     spacing_mm: tuple[float, float] | None = None
     """``(y, x)``; None where the network takes a scan's own."""
     tile_weights: str = "gaussian"
@@ -173,6 +175,7 @@ def draft_ct(request: Request, found: SliceNetwork, spec: Input) -> Draft:
         multiple=found.multiple,
         smallest=2 * found.multiple,
         context=request.context,
+        context_mm=request.context_mm,
         skip=request.skip,
     )
     return Draft(

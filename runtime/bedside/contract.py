@@ -15,6 +15,7 @@ __all__ = [
     "CROPS",
     "CT_LIMITS",
     "MANIFEST",
+    "MAX_CONTEXT_MM",
     "MAX_SIDE",
     "MAX_TISSUES",
     "MEANINGS",
@@ -85,6 +86,8 @@ CT_LIMITS: Final = ("dice_loss", "volume_percent")
 """Tolerances of a ``ct-opacity`` bundle: 1 - Dice of each tissue, and the opacified volume in percent of it."""
 MAX_SIDE: Final = 4096
 """Largest side of a network's input, in pixels: no network here comes near, and a wrong one must not eat all memory."""
+MAX_CONTEXT_MM: Final = 50.0
+"""Greatest distance of a neighbouring slice that goes in with one: beyond it, it shows another part of the lung."""
 MAX_TISSUES: Final = 255
 """Most classes: labels are 8-bit, and 255 says that a slice was not read."""
 CONFUSION_ROUNDING: Final = 1e-3
@@ -163,6 +166,10 @@ class Tiling:
     """Least side that the network answers rightly at, where `Input.shape` leaves it open."""
     context: int = 0
     """Neighbouring slices to each side that go in as channels (2.5-D): ``C = 2 * context + 1``."""
+    context_mm: float = 0.0
+    """Distance from a slice to the nearest of its context, mm: of the slices there are, the ones closest to it go in,
+    and where those are off by more than half of it, the slice itself in their place. 0: the next slices, however far
+    they are, so that the answer follows the scan's spacing."""
     skip: str = "constant"
     """One of `SKIPS`; the cost of ``body`` stands in the parity report."""
 

@@ -17,6 +17,7 @@ from bedside.contract import (
     CROPS,
     CT_LIMITS,
     MANIFEST,
+    MAX_CONTEXT_MM,
     MAX_SIDE,
     MAX_TISSUES,
     MEANINGS,
@@ -243,6 +244,8 @@ def _scan_input(manifest: Manifest) -> Iterator[str]:
         yield f"tiling.weights must be one of {', '.join(TILE_WEIGHTS)}, and .skip of {', '.join(SKIPS)}"
     if tiling.context < 0 or (len(sides) == 3 and tiling.context) or spec.shape[1] != 2 * tiling.context + 1:
         yield "input.shape must have 2 * tiling.context + 1 channels"
+    if tiling.context_mm and not (tiling.context and 0 < tiling.context_mm <= MAX_CONTEXT_MM):
+        yield f"tiling.context_mm must be over 0 and at most {MAX_CONTEXT_MM:g}, and needs a tiling.context"
 
 
 def _tissues(manifest: Manifest) -> Iterator[str]:

@@ -104,6 +104,8 @@ def test_ones_own_network_with_its_own_table_becomes_a_bundle(
         (["--arch", "x:y", "--checkpoint", "random:0", "--tissues", "nothing"], "no tissues: neither one of"),
         (["--arch", "x:y", "--checkpoint", "random:0", "--commercial-use"], "go with --licence"),
         (["--arch", "x:y", "--checkpoint", "random:0", "--input", "mine"], "'mine' is not one of"),
+        (["--arch", "x:y", "--checkpoint", "random:0", "--context-mm", "2.5"], "--context-mm goes with"),
+        (["--arch", "x:y", "--checkpoint", "random:0", "--context-mm", "60"], "not in the range 0<=x<=50"),
     ],
 )
 def test_wrong_usage_is_one_complaint_and_nothing_is_written(

@@ -235,12 +235,12 @@ def unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_neighbouring_slices_go_in_as_channels(tmp_path: Path) -> None:
-    request = replace(REQUEST, context=1, tile=(64, 64))
+    request = replace(REQUEST, context=1, context_mm=2.5, tile=(64, 64))
     parity = export_ct(request, out=tmp_path / "bundle")
     manifest = Bundle.open(tmp_path / "bundle").manifest
     assert manifest.input.shape == (None, 3, None, None)
     assert manifest.tiling is not None
-    assert manifest.tiling.context == 1
+    assert (manifest.tiling.context, manifest.tiling.context_mm) == (1, 2.5)
     assert parity.engines[0].status == "passed"
 
 

@@ -121,6 +121,40 @@ def test_neighbours_stop_at_the_ends() -> None:
     assert segmentor.neighbours(3) == [1, 2, 3, 3, 3]
 
 
+@pytest.mark.parametrize(
+    ("context_mm", "expected"),
+    [
+        (0.0, [3, 4, 5, 6, 7]),  # the next ones, however far
+        (2.0, [3, 4, 5, 6, 7]),
+        (3.0, [1, 3, 5, 7, 9]),  # 1.5 slices: 4 mm
+        (3.9, [1, 3, 5, 7, 9]),
+        (6.0, [0, 2, 5, 8, 9]),
+        (1.4, [3, 4, 5, 6, 7]),
+        (1.3, [5, 5, 5, 5, 5]),  # 2 mm are over half as far again
+    ],
+)
+def test_neighbours_lie_as_far_as_the_network_learnt(context_mm: float, expected: list[int]) -> None:
+    manifest = make_manifest(
+        input=replace(make_manifest().input, shape=(None, 5, None, None)),
+        tiling=replace(TILING, context=2, context_mm=context_mm),
+    )
+    segmentor = Segmentor(manifest, make_engine(), grid_of(64, 64, 1, 1, slices=10), (64, 64))
+    assert segmentor.neighbours(5) == expected
+
+
+def test_neighbours_are_counted_along_the_normal_where_the_gantry_is_tilted() -> None:
+    manifest = make_manifest(
+        input=replace(make_manifest().input, shape=(None, 3, None, None)),
+        tiling=replace(TILING, context=1, context_mm=4.0),
+    )
+    affine = grid_of(64, 64, 1, 1).affine.copy()
+    affine[1, 0] = (
+        3.0  # the next slice's origin is 3 mm lower in the plane: 3.6 mm away, and 2 mm along the normal
+    )
+    segmentor = Segmentor(manifest, make_engine(), Grid((9, 64, 64), affine), (64, 64))
+    assert segmentor.neighbours(4) == [2, 4, 6]
+
+
 def test_body_reaches_from_its_first_to_its_last_voxel() -> None:
     segmentor = segmentor_of(grid_of(64, 64, 1, 1), None, replace(TILING, skip="body"))
     images = np.full((2, 1, 64, 64), -1, np.float32)

@@ -220,7 +220,7 @@ def test_inspect_tells_window_tiles_and_tissues(tmp_path: Path) -> None:
     folder = make_ct_bundle(
         tmp_path / "tiny",
         network=ThresholdNetwork(context=1),
-        tiling={"multiple": 16, "smallest": 32, "skip": "body"},
+        tiling={"multiple": 16, "smallest": 32, "skip": "body", "context_mm": 2.5},
         volume_interval={"level": 0.8, "low": 0.5, "high": 1.5, "method": "made up"},
         confusion=confusion.tolist(),
     )
@@ -231,8 +231,8 @@ def test_inspect_tells_window_tiles_and_tissues(tmp_path: Path) -> None:
     assert "slice float32 N x 3 x any x any" in told
     assert "HU from -1000 to 0 as 0 to 1, spacing in the slice the scan's own" in told
     assert (
-        "tiles 64 x 64 (or multiples of 16 from 32 on), 3 neighbouring slices, overlap 25%, gaussian weights"
-        in told
+        "tiles 64 x 64 (or multiples of 16 from 32 on), 3 neighbouring slices about 2.5 mm apart, overlap 25%, "
+        "gaussian weights" in told
     )
     assert "those of one value or without body are left out" in told
     assert "tissue 1 lung: lung tissue 2 ground glass: opacity" in told

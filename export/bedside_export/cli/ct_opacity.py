@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bedside.contract import MAX_CONTEXT_MM
 from bedside_export.cli.console import PATH, say
 from bedside_export.cli.options import (
     check_terms,
@@ -65,6 +66,14 @@ __all__ = ["export_opacity"]
     help="Neighbouring slices to each side.",
 )
 @click.option(
+    "--context-mm",
+    type=click.FloatRange(0, MAX_CONTEXT_MM),
+    default=0.0,
+    metavar="MM",
+    help="How far apart they were in training; where a scan has none about there, the slice itself stands for them. "
+    "[default: the next slices, however far]",
+)
+@click.option(
     "--spacing",
     callback=parse_pair(float, alone=True),
     metavar="Y[,X]",
@@ -98,6 +107,8 @@ def export_opacity(**options: Any) -> None:
     """  # noqa: D301 - the escape is click's mark for lines that are not to be wrapped
     check_terms(options)
     check_window(options)
+    if options["context_mm"] and not options["context"]:
+        raise click.UsageError("--context-mm goes with --context; add it, or leave both out")
     say("loading PyTorch")
     from bedside_export.ct_opacity import export_ct  # noqa: PLC0415 - PyTorch takes seconds; --help does not
 
@@ -123,6 +134,7 @@ def _request(options: dict[str, Any]) -> Request:
         tile=options["tile"],
         overlap=options["overlap"],
         context=options["context"],
+        context_mm=options["context_mm"],
         spacing_mm=options["spacing"],
         skip=options["skip"],
         multiple=options["multiple"],

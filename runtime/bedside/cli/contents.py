@@ -149,6 +149,8 @@ def _describe_tiling(tiling: Tiling, spec: Input) -> str:
     if None in spec.shape[2:]:
         size += f" (or multiples of {tiling.multiple} from {tiling.smallest} on)"
     slices = f", {2 * tiling.context + 1} neighbouring slices" if tiling.context else ""
+    if tiling.context_mm:
+        slices += f" about {tiling.context_mm:g} mm apart"
     skip = {"constant": "of one value", "body": "of one value or without body"}[tiling.skip]
     return (
         f"{size}{slices}, overlap {tiling.overlap:.0%}, {tiling.weights} weights; those {skip} are left out"

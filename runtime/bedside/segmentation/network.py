@@ -104,6 +104,7 @@ class Segmentor:
         """``(h, w)`` that the network sees of a slice."""
         self.context = tiling.context
         """Neighbours on each side that go in with a slice."""
+        self._stride = _stride(tiling, grid)
         self.kinds = len(manifest.tissues)
         """Number of tissues."""
         self._output = next(each.name for each in manifest.outputs if each.meaning == "tissues")
@@ -122,9 +123,13 @@ class Segmentor:
         self._body = tiling.skip == "body"
 
     def neighbours(self, index: int) -> list[int]:
-        """The slice with those that go in with it, lowest first; the outermost stands for what is beyond."""
+        """The slice with those that go in with it, lowest first; the outermost stands for what is beyond.
+
+        Which those are is a question of `bedside.contract.Tiling.context_mm`.
+        """
         last = self.grid.shape[0] - 1
-        return [min(max(each, 0), last) for each in range(index - self.context, index + self.context + 1)]
+        away = range(-self.context, self.context + 1)
+        return [min(max(index + self._stride * each, 0), last) for each in away]
 
     def prepare(self, hu: _Float32) -> _Float32:
         """What the network sees of slices: ``(n, Y, X)`` HU -> ``(n, h, w)`` on its own scale."""
@@ -197,6 +202,15 @@ class Segmentor:
         if not np.isfinite(answer).all():
             raise BackendError("not-finite", "the network answered with NaN or infinity; there is no result")
         return answer
+
+
+def _stride(tiling: Tiling, grid: Grid) -> int:
+    """How many slices lie from one of a context to the next; 0 where none is near enough."""
+    if not tiling.context_mm:
+        return 1
+    gap = grid.slice_gap_mm
+    stride = max(1, round(tiling.context_mm / gap))
+    return stride if abs(stride * gap - tiling.context_mm) <= tiling.context_mm / 2 else 0
 
 
 def _most_probable(probabilities: _Float32) -> npt.NDArray[np.uint8]:
